@@ -1,0 +1,399 @@
+"""The catalog: documents go in by `Catalog.insert`, runs come out newest first."""
+
+import os
+import threading
+import uuid
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from filebroker.core.replay import Replay
+from filebroker.core.run import Run
+from filebroker.finding.inventory import Inventory
+from filebroker.ground import codec, filesystem
+from filebroker.ground.documents import check, describe, modernise
+from filebroker.ground.errors import (
+    AmbiguousPrefix,
+    CatalogNotFound,
+    DamagedRun,
+    DamagedRunWarning,
+    NotEnoughRuns,
+    NothingRecorded,
+    NotSupported,
+    ReadOnlyCatalog,
+    RecoveryWarning,
+    RunNotFound,
+    StorageError,
+    UnknownRun,
+    UnsupportedFormat,
+)
+from filebroker.ground.filesystem import Folder
+from filebroker.storing import layout
+from filebroker.storing.recorder import Recorder, Sync
+from filebroker.storing.recovery import Recovery, recover_all
+
+#: So many sealed runs are kept in memory once they were read.
+_KEPT_RUNS = 1024
+_LISTED_CANDIDATES = 10
+
+
+class Catalog:
+    """A folder of runs.
+
+    Opening a catalog lists no runs.  Runs whose recording died on this machine are sealed on the way, and
+    a `RecoveryWarning` says so.
+
+    Parameters
+    ----------
+    url
+        A local directory, or an fsspec URL to read from.  A directory that is missing or empty becomes a
+        catalog when the first document is inserted.
+    storage_options
+        Arguments of the fsspec filesystem.
+    read_only
+        Never write: neither documents nor the sealing of interrupted runs.
+    sync
+        When recorded documents are forced to the disk: ``interval`` (every 100 ms), ``always`` (before
+        `insert` returns) or ``never`` (when the operating system sees fit).
+
+    Raises
+    ------
+    CatalogNotFound
+        The directory holds other things than a catalog, or is to be read and does not exist.
+    UnsupportedFormat
+        The catalog was made by a later version.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> catalog = Catalog(tempfile.mkdtemp())
+    >>> len(catalog)
+    0
+    """
+
+    def __init__(
+        self,
+        url: str | os.PathLike[str],
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        read_only: bool = False,
+        sync: Sync = "interval",
+    ) -> None:
+        self.folder = Folder(url, storage_options)
+        self.read_only = read_only
+        self._sync: Sync = sync
+        self._inventory = Inventory(self.folder)
+        self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._unreadable: set[str] = set()
+        # Who records the documents that name a run, descriptor or resource.
+        self._owners: dict[str, Recorder | Replay] = {}
+        self._mutex = threading.RLock()
+        self._marked = self._check_marker()
+        if self._marked and not read_only and self.folder.local is not None:
+            self._recover(self.folder.local)
+
+    def __repr__(self) -> str:
+        return f"<Catalog {self.folder.url!r}>"
+
+    # -- opening
+
+    def _check_marker(self) -> bool:
+        """Tell whether the folder is a catalog already; refuse one that can be none."""
+        try:
+            text = self.folder.read(layout.MARKER)
+        except FileNotFoundError:
+            return self._check_unmarked()
+        except OSError as error:
+            raise StorageError(error.errno, f"cannot read {self.folder.path(layout.MARKER)}: {error}") from error
+        try:
+            marker = codec.loads(text)
+            version, requires = marker["format"], marker.get("requires", [])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UnsupportedFormat(
+                f"{self.folder.path(layout.MARKER)} is damaged ({error!r}); the runs beside it are unharmed. "
+                'Replace its content by {"format": 1, "requires": []}'
+            ) from error
+        if version > layout.FORMAT or requires:
+            raise UnsupportedFormat(
+                f"the catalog {self.folder.url} has format {version} {requires or ''}, and this version of filebroker "
+                f"reads format {layout.FORMAT}; upgrade filebroker"
+            )
+        return True
+
+    def _check_unmarked(self) -> bool:
+        names = [name for name in self.folder.names() if not name.startswith(".")]
+        if next(iter(self._inventory), None) is not None:
+            return True  # copied without its marker
+        if names:
+            raise CatalogNotFound(
+                f"{self.folder.url} is no filebroker catalog: it has no {layout.MARKER} and no runs, but "
+                f"{', '.join(names[:5])}. Give an empty or a new directory to begin a catalog"
+            )
+        if self.read_only or self.folder.local is None:
+            raise CatalogNotFound(f"there is no filebroker catalog at {self.folder.url}; check the path")
+        return False
+
+    def _recover(self, root: str) -> None:
+        try:
+            recoveries = recover_all(root)
+        except OSError as error:
+            warnings.warn(
+                f"the catalog {root} has runs whose recording was cut short, and they cannot be sealed: {error}. "
+                "They can be read",
+                RecoveryWarning,
+                stacklevel=4,
+            )
+            return
+        for recovery in recoveries:
+            if message := _explain(recovery):
+                warnings.warn(message, RecoveryWarning, stacklevel=4)
+
+    # -- the door in
+
+    def insert(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Record a document.
+
+        When this returns, the document survives the death of the process.
+
+        Parameters
+        ----------
+        name
+            ``start``, ``descriptor``, ``event``, ``event_page``, ``resource``, ``datum``, ``datum_page``,
+            ``stream_resource``, ``stream_datum``, ``stop``, ``bulk_events`` or ``bulk_datum``.
+        doc
+            The document.  It is not modified.
+
+        Raises
+        ------
+        ReadOnlyCatalog
+            The catalog was opened for reading.
+        UnknownDocumentName, InvalidDocument, UnstorableValue
+            The document cannot be kept; the message names the key.
+        UnknownRun
+            The document refers to something that was not inserted before it.
+        DuplicateDocument
+            It was inserted before with different content.  The same content again changes nothing.
+        StorageError
+            The filesystem refused.  Everything inserted before is safe.
+        """
+        if name == "event":  # the common case comes first and costs least
+            try:
+                owner = self._owners[doc["descriptor"]]
+            except (KeyError, TypeError):
+                owner = self._owner(name, doc)
+            owner.insert(name, doc)
+            return
+        with self._mutex:
+            if name in ("bulk_events", "bulk_datum"):
+                check(name, doc)
+                for part_name, part in modernise(name, doc):
+                    self.insert(part_name, part)
+            elif name == "start":
+                self._begin(doc)
+            else:
+                owner = self._owner(name, doc)
+                owner.insert(name, doc)
+                if "uid" in doc and name in ("descriptor", "resource", "stream_resource"):
+                    self._owners[doc["uid"]] = owner
+                if owner.stopped:
+                    self._forget(owner)
+
+    def _begin(self, start: Mapping[str, Any]) -> None:
+        check("start", start)
+        root = self._writable_root()
+        uid = start["uid"]
+        owner = self._owners.get(uid)
+        if isinstance(owner, Recorder):
+            owner.insert("start", start)
+            return
+        recorded = self._find_recorded(uid)
+        if recorded is not None:
+            self._owners[uid] = Replay(recorded.files, start)
+            return
+        if not self._marked:
+            self._mark(root)
+        self._owners[uid] = Recorder(root, start, sync=self._sync)
+
+    def _find_recorded(self, uid: str) -> Run | None:
+        """Give the run of exactly that uid, unless it is still being recorded."""
+        for directory in self._inventory:
+            known = layout.uid_of(directory)
+            if known == uid or (known is None and directory.endswith(layout.encode_name(uid))):
+                run = self._run(directory)
+                return run if run is not None and run.state != "live" else None
+        return None
+
+    def _owner(self, name: str, doc: Mapping[str, Any]) -> Recorder | Replay:
+        """Find the run that a document belongs to."""
+        check(name, doc)
+        self._writable_root()
+        for reference in ("run_start", "descriptor", "resource", "stream_resource"):
+            if reference in doc:
+                owner = self._owners.get(doc[reference])
+                if owner is not None:
+                    return owner
+                raise UnknownRun(
+                    f"the {describe(name, doc)} names the {reference} {doc[reference]!r}, which is no part of a run being "
+                    "recorded here; insert a run's documents in order, its start document first"
+                )
+        # Before 2019 resources did not name their run.
+        owners = list(self._owners.values())
+        if not owners:
+            raise UnknownRun(f"the {describe(name, doc)} names no run, and none is being recorded")
+        return owners[-1]
+
+    def _forget(self, owner: Recorder | Replay) -> None:
+        for key in [key for key, value in self._owners.items() if value is owner]:
+            del self._owners[key]
+
+    def _writable_root(self) -> str:
+        if self.read_only:
+            raise ReadOnlyCatalog(f"the catalog {self.folder.url} was opened for reading; nothing can be inserted")
+        if self.folder.local is None:
+            raise NotSupported(
+                f"runs can be recorded on a local disk alone, not into {self.folder.url}; record locally and copy the "
+                "folder"
+            )
+        return self.folder.local
+
+    def _mark(self, root: str) -> None:
+        """Make the folder a catalog."""
+        marker = {
+            **{"format": layout.FORMAT, "requires": [], "id": str(uuid.uuid4())},
+            **{"created": datetime.now(UTC).isoformat(timespec="seconds")},
+            "layout": "%Y/%m/%d/%Y%m%dT%H%M%S.%fZ-{uid}",
+        }
+        try:
+            os.makedirs(root, exist_ok=True)
+        except OSError as error:
+            raise StorageError(error.errno, f"cannot make the catalog {root}: {error.strerror}") from error
+        if not os.path.exists(os.path.join(root, layout.MARKER)):
+            filesystem.publish(os.path.join(root, layout.MARKER), codec.dumps(marker) + b"\n", sync=True)
+        self._marked = True
+
+    def close(self) -> None:
+        """Stop recording; runs without a stop document are sealed when the catalog is next opened."""
+        with self._mutex:
+            for owner in set(self._owners.values()):
+                if isinstance(owner, Recorder):
+                    owner.close()
+            self._owners.clear()
+
+    # -- the door out
+
+    def __iter__(self) -> Iterator[Run]:
+        """Give the runs, newest start first.
+
+        A run that cannot be read is passed over, and a `DamagedRunWarning` names it.
+        """
+        for directory in self._inventory:
+            run = self._run(directory)
+            if run is not None:
+                yield run
+
+    def __len__(self) -> int:
+        return len(self._inventory)
+
+    def newest(self, number: int) -> Run:
+        """Give the n-th newest run, 1 being the newest.
+
+        Raises
+        ------
+        NotEnoughRuns
+            There are fewer runs.
+        """
+        count = 0
+        for count, run in enumerate(self, start=1):
+            if count == number:
+                return run
+        raise NotEnoughRuns(f"Catalog only contains {count} runs. It is {self.folder.url}")
+
+    def by_scan_id(self, scan_id: int) -> Run:
+        """Give the newest run with that scan_id.
+
+        Raises
+        ------
+        RunNotFound
+            No run has it.
+        """
+        for run in self:
+            if run.start.get("scan_id") == scan_id:
+                return run
+        raise RunNotFound(f"No run with scan_id={scan_id} in {self.folder.url}")
+
+    def by_uid(self, prefix: str) -> Run:
+        """Give the run whose uid is, or alone begins with, some characters.
+
+        Raises
+        ------
+        RunNotFound
+            No uid begins so.
+        AmbiguousPrefix
+            Several do; the message lists them.
+        """
+        candidates = []
+        for directory in self._inventory:
+            uid = layout.uid_of(directory)
+            if uid is None:
+                run = self._run(directory)
+                uid = run.uid if run is not None else ""
+            if uid == prefix and (run := self._run(directory)) is not None:
+                return run
+            if uid.startswith(prefix):
+                candidates.append(directory)
+        runs = [run for directory in candidates[: _LISTED_CANDIDATES + 1] if (run := self._run(directory)) is not None]
+        if not runs:
+            raise RunNotFound(f"no run in {self.folder.url} has a uid that begins with {prefix!r}")
+        if len(runs) > 1:
+            raise AmbiguousPrefix(_list_candidates(prefix, len(candidates), runs))
+        return runs[0]
+
+    def _run(self, directory: str) -> Run | None:
+        """Give a run, or warn that it cannot be read."""
+        run = self._runs.get(directory)
+        if run is not None:
+            self._runs.move_to_end(directory)
+            return run
+        try:
+            run = Run(self.folder, directory)
+            live = run.state == "live"
+        except NothingRecorded:
+            return None
+        except (DamagedRun, UnsupportedFormat) as error:
+            if directory not in self._unreadable:
+                self._unreadable.add(directory)
+                warnings.warn(f"{error}. The other runs are given", DamagedRunWarning, stacklevel=4)
+            return None
+        if not live:
+            self._runs[directory] = run
+            while len(self._runs) > _KEPT_RUNS:
+                self._runs.popitem(last=False)
+        return run
+
+
+def _explain(recovery: Recovery) -> str:
+    """Say what was done about a run whose recording was cut short; nothing where no one need know."""
+    lost = f" Lost: {recovery.detail}." if recovery.detail else ""
+    match recovery.outcome:
+        case "sealed":
+            return f"the run in {recovery.directory} was complete but not sealed, and is now.{lost}"
+        case "interrupted":
+            return (
+                f"the recording of the run in {recovery.directory} was cut short; its {recovery.documents} documents were "
+                f"sealed, without a stop document.{lost}"
+            )
+        case "unreadable":
+            return f"the recording of the run in {recovery.directory} was cut short and cannot be sealed: {recovery.detail}"
+        case _:
+            return ""
+
+
+def _list_candidates(prefix: str, count: int, runs: list[Run]) -> str:
+    lines = [f"{prefix!r} is the beginning of {count} uids; give more characters:"]
+    for run in runs[:_LISTED_CANDIDATES]:
+        start = run.start
+        when = datetime.fromtimestamp(start["time"]).isoformat(" ", "seconds")
+        lines.append(f"  {run.uid}  {when}  scan_id {start.get('scan_id')}  {start.get('plan_name', '')}")
+    return "\n".join(lines + ["  ..."] * (count > _LISTED_CANDIDATES))

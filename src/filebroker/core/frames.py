@@ -1,0 +1,97 @@
+"""Event pages as one pandas table."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from filebroker.storing import columns
+from filebroker.storing.columns import ABSENT
+from filebroker.storing.pages import Page, PageColumn
+
+
+def to_frame(pages: Sequence[Page], order: Sequence[str] = ()) -> pd.DataFrame:
+    """Give event pages as one table.
+
+    Parameters
+    ----------
+    pages
+        Pages of one stream, in order.
+    order
+        Data keys in the order the columns shall have; any others come after them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``seq_num``; columns ``time`` (float seconds) and the data keys.  Without events it has no
+        columns.
+    """
+    pages = [page for page in pages if page.rows]
+    if not pages:
+        return pd.DataFrame(index=pd.Index([], name="seq_num", dtype="int64"))
+    if len(pages) > 1 and all(_alike(one, other) for one, other in pairwise(pages)):
+        schema = pages[0].table.schema
+        tables = [page.table.replace_schema_metadata(schema.metadata) for page in pages]
+        pages = [Page(pa.concat_tables(tables))]
+    frames = [_page_frame(page, order) for page in pages]
+    frame = frames[0] if len(frames) == 1 else pd.concat(frames)
+    frame.index.name = "seq_num"
+    return frame
+
+
+def _alike(one: Page, other: Page) -> bool:
+    """Tell whether two pages can be read as one."""
+    return one.table.schema.equals(other.table.schema, check_metadata=False) and one.footer.get(
+        "columns"
+    ) == other.footer.get("columns")
+
+
+def _page_frame(page: Page, order: Sequence[str]) -> pd.DataFrame:
+    position = {key: number for number, key in enumerate(order)}
+    items = sorted(page.data_columns, key=lambda item: position.get(item.key, len(position)))
+    data: dict[str, Any] = {}
+    time = _plain_values(page, "time")
+    for item in items:
+        # The event's own time keeps its name; a data key "time" takes the name of its Parquet column.
+        data[item.name if item.key == "time" else item.key] = _values(page, item)
+    return pd.DataFrame({"time": time, **data}, index=pd.Index(_plain_values(page, "seq_num")))
+
+
+def _plain_values(page: Page, name: str) -> Any:
+    return _values(page, PageColumn(name, name, page.column(name).meta))
+
+
+def _values(page: Page, item: PageColumn) -> Any:
+    """Give a column as pandas would infer it from the values."""
+    raw, encoded = page.raw(item.name), item.meta.get("encoding")
+    if encoded is None and not page.has(f"_x.{item.name}"):
+        return _typed(raw)
+    column = page.column(item.name)
+    if encoded is None and column.exceptions is not None:
+        marks = set(column.exceptions.unique().to_pylist())
+        if marks <= {None, "i"}:  # integers among floats
+            return raw.to_numpy()
+        if marks <= {None, ""} and pa.types.is_floating(raw.type):  # absent, which pandas shows as NaN
+            return raw.to_numpy()
+    if encoded in ("array", "npy") and column.exceptions is None:
+        return _objects(columns.as_arrays(column))
+    return _objects(columns.decode(column))
+
+
+def _typed(raw: pa.ChunkedArray) -> Any:
+    if pa.types.is_string(raw.type):
+        return raw.to_pandas()
+    if raw.null_count and not pa.types.is_floating(raw.type) and not pa.types.is_integer(raw.type):
+        return _objects(raw.to_pylist())
+    return raw.to_numpy()
+
+
+def _objects(values: Sequence[Any]) -> np.ndarray[Any, Any]:
+    """Give values as an array of objects, whatever sequences they are."""
+    result = np.empty(len(values), dtype=object)
+    for row, value in enumerate(values):
+        result[row] = np.nan if value is ABSENT else value
+    return result

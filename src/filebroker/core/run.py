@@ -1,0 +1,193 @@
+"""One run: its documents, and its streams as tables and columns."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from filebroker.ground.documents import Document, Pair, stream_name, unpack_event_page
+from filebroker.ground.errors import DamagedRunWarning
+from filebroker.ground.filesystem import Folder
+from filebroker.storing import columns
+from filebroker.storing.columns import ABSENT
+from filebroker.storing.run_files import RunFiles
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Run:
+    """One run of a catalog.
+
+    A sealed run is read once.  A run still in progress is read anew at each access, so it grows.
+
+    Parameters
+    ----------
+    folder
+        The catalog's folder.
+    directory
+        The run's directory in it.
+
+    Raises
+    ------
+    DamagedRun
+        The run has no readable start document.
+    """
+
+    def __init__(self, folder: Folder, directory: str) -> None:
+        self._folder, self.directory = folder, directory
+        self._loaded = RunFiles(folder, directory)
+        self._reported: set[str] = set()
+        self.uid: str = self._loaded.start["uid"]
+        self._fresh = True
+
+    def __repr__(self) -> str:
+        plan = self.start.get("plan_name", "a run")
+        return f"<Run {self.uid!r}: {plan}, {self.state}, streams {', '.join(self.stream_names) or 'none'}>"
+
+    @property
+    def files(self) -> RunFiles:
+        """The run's files as they are now."""
+        if self._loaded.state == "live" and not self._fresh:
+            self._loaded = RunFiles(self._folder, self.directory)
+        self._fresh = False
+        self._report(self._loaded)
+        return self._loaded
+
+    def _report(self, files: RunFiles) -> None:
+        """Warn once of everything that is wrong with the run."""
+        for problem in files.damage:
+            if problem not in self._reported:
+                self._reported.add(problem)
+                warnings.warn(
+                    f"run {self.uid!r} in {self._folder.path(self.directory)} is damaged: {problem}. "
+                    "What can be read of it is given",
+                    DamagedRunWarning,
+                    stacklevel=4,
+                )
+
+    @property
+    def start(self) -> Document:
+        """The start document."""
+        return self._loaded.start
+
+    @property
+    def state(self) -> str:
+        """``sealed``, ``interrupted`` (its recording was cut short) or ``live``."""
+        return self.files.state
+
+    @property
+    def stop(self) -> Document | None:
+        """The stop document, None while there is none."""
+        return self.files.stop
+
+    @property
+    def descriptors(self) -> list[Document]:
+        """The descriptors, oldest first."""
+        return self.files.descriptors
+
+    @property
+    def stream_names(self) -> list[str]:
+        """The names of the streams, in the order of their first descriptors."""
+        return self.files.stream_names
+
+    def __getitem__(self, name: str) -> "Stream":
+        """Give a stream.
+
+        Raises
+        ------
+        KeyError
+            The run has no stream of that name.
+        """
+        files = self.files
+        if name not in files.stream_names:
+            raise KeyError(f"run {self.uid!r} has no stream {name!r}; it has {files.stream_names}")
+        return Stream(self, files, name)
+
+    def documents(self) -> Iterator[Pair]:
+        """Give every document as ``(name, document)``, in the order in which they were inserted.
+
+        The documents are what `event_model.sanitize_doc` makes of those inserted.
+        """
+        files = self.files
+        yield from files.documents()
+        self._report(files)
+
+
+class Stream:
+    """One stream of a run, as its files were when this was made.
+
+    Parameters
+    ----------
+    run
+        The run.
+    files
+        Its files.
+    name
+        The stream's name.
+    """
+
+    def __init__(self, run: Run, files: RunFiles, name: str) -> None:
+        self.run, self.name = run, name
+        self._files = files
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.name!r} of run {self.run.uid!r}: {', '.join(self.keys)}>"
+
+    @property
+    def descriptors(self) -> list[Document]:
+        """The stream's descriptors, oldest first."""
+        return [doc for doc in self._files.descriptors if stream_name(doc) == self.name]
+
+    @property
+    def keys(self) -> list[str]:
+        """The data keys, in the order of the descriptors."""
+        return list(dict.fromkeys(key for doc in self.descriptors for key in doc["data_keys"]))
+
+    def events(self) -> Iterator[Document]:
+        """Give the events in order, those of event pages one by one."""
+        for page in self._files.pages(self.name):
+            for _, (name, doc) in page.documents():
+                yield from unpack_event_page(doc) if name == "event_page" else (doc,)
+        self.run._report(self._files)
+
+    def values(self, key: str) -> Iterator[Any]:
+        """Give the values of one data key, reading no other column.
+
+        Parameters
+        ----------
+        key
+            A data key.  Events without it are passed over.
+
+        Yields
+        ------
+        object
+            A number, string, list, dict or None, as it was inserted; an array as `numpy.ndarray`.
+        """
+        for page in self._files.pages(self.name, [key]):
+            for item in page.data_columns:
+                column = page.column(item.name)
+                if item.meta.get("encoding") in ("array", "npy") and column.exceptions is None:
+                    yield from columns.as_arrays(column)
+                else:
+                    yield from (value for value in columns.decode(column) if value is not ABSENT)
+        self.run._report(self._files)
+
+    def to_pandas(self, keys: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Give the stream as a table.
+
+        Parameters
+        ----------
+        keys
+            Data keys to read, None for all.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row an event, in order.  The index is ``seq_num``.  The columns are ``time`` (seconds since
+            1970, UTC) and the data keys.
+        """
+        from filebroker.core import frames
+
+        frame = frames.to_frame(list(self._files.pages(self.name, keys, data_only=True)), self.keys)
+        self.run._report(self._files)
+        return frame

@@ -1,0 +1,119 @@
+"""Every exception and warning that filebroker raises.
+
+All errors share the base `FilebrokerError`.  Each also subclasses the builtin that a databroker user
+already catches, so that an old ``except KeyError`` goes on working.
+"""
+
+
+class FilebrokerError(Exception):
+    """Base of every error raised by filebroker."""
+
+    def __str__(self) -> str:
+        """Give the message as it was written: `KeyError` shows its `repr`, `OSError` its number."""
+        return str(self.args[-1]) if self.args else ""
+
+
+class InvalidDocument(FilebrokerError, ValueError):
+    """A document lacks a required key, or a key holds something of the wrong type."""
+
+
+class UnstorableValue(InvalidDocument, TypeError):
+    """A document holds a value that JSON cannot carry, such as bytes or a datetime."""
+
+
+class UnknownDocumentName(FilebrokerError, AttributeError):
+    """The name given with a document is not one of the event model's.
+
+    An `AttributeError`, because databroker raises one.
+    """
+
+
+class UnknownRun(FilebrokerError, KeyError):
+    """A document refers to a run, descriptor or resource that is not being recorded."""
+
+
+class DuplicateDocument(FilebrokerError, FileExistsError):
+    """A document was inserted twice with different content, or its run is already recorded."""
+
+
+class RunNotFound(FilebrokerError, KeyError):
+    """No run in the catalog answers to the given uid, prefix or scan_id."""
+
+
+class NotEnoughRuns(FilebrokerError, IndexError):
+    """An index reaches further back than there are runs."""
+
+
+class AmbiguousPrefix(FilebrokerError, ValueError):
+    """Several runs have a uid that begins with the given prefix."""
+
+
+class InvalidLookup(FilebrokerError, ValueError):
+    """A lookup such as ``db[3:]`` that has no meaning for a catalog of runs."""
+
+
+class InvalidQuery(FilebrokerError, ValueError):
+    """A search that cannot be understood."""
+
+
+class MissingHandler(FilebrokerError, KeyError):
+    """External data was asked for, and nothing is registered that can read it."""
+
+
+class DamagedRun(FilebrokerError, ValueError):
+    """The files of a run do not hold what they claim: truncated, altered or missing."""
+
+
+class NothingRecorded(DamagedRun):
+    """A run's directory was made, but no document of it has been acknowledged (yet)."""
+
+
+class CatalogNotFound(FilebrokerError, FileNotFoundError):
+    """No catalog is at the given path, and it was not to be created."""
+
+
+class ConfigNotFound(FilebrokerError, FileNotFoundError):
+    """No configuration file has the given name."""
+
+
+class UnknownCatalogName(FilebrokerError, AttributeError):
+    """``Broker.named`` was asked for a name that no configuration has.
+
+    An `AttributeError`, because databroker raises one.
+    """
+
+
+class InvalidConfig(FilebrokerError, ValueError):
+    """A configuration file that cannot be used."""
+
+
+class UnsupportedFormat(FilebrokerError, ValueError):
+    """The catalog or run was written in a format that this version cannot read."""
+
+
+class ReadOnlyCatalog(FilebrokerError, PermissionError):
+    """A document was inserted into a catalog that was opened for reading."""
+
+
+class StorageError(FilebrokerError, OSError):
+    """The filesystem refused to keep or to give something: full, unreadable, gone."""
+
+
+class NotSupported(FilebrokerError, NotImplementedError):
+    """Something databroker had and filebroker deliberately does not offer."""
+
+
+class FilebrokerWarning(UserWarning):
+    """Base of every warning given by filebroker."""
+
+
+class DamagedRunWarning(FilebrokerWarning):
+    """A run cannot be read whole; what could be read of it is given."""
+
+
+class RecoveryWarning(FilebrokerWarning):
+    """A run whose recording was cut short was found, and what was done about it."""
+
+
+class SealWarning(FilebrokerWarning):
+    """A run is safe in its journal but could not be sealed yet."""

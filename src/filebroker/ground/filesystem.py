@@ -1,0 +1,166 @@
+"""Folders on any filesystem: a thin face over fsspec, and over the standard library where local.
+
+Reading works on every fsspec filesystem.  What has to be atomic (publishing a file, claiming a
+directory, locking) is offered on local disks.
+"""
+
+import os
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from filebroker.ground.errors import StorageError
+
+_LOCAL_PROTOCOLS = {"file", "local"}
+
+
+class Folder:
+    """A directory on any filesystem, and the files below it.
+
+    Parameters
+    ----------
+    url
+        A local path (``~`` is expanded) or an fsspec URL such as ``s3://bucket/beamtime``.
+    storage_options
+        Arguments of the fsspec filesystem.
+
+    Raises
+    ------
+    StorageError
+        fsspec has no filesystem for the URL's protocol.
+
+    Examples
+    --------
+    >>> Folder("memory://beamtime").local is None
+    True
+    """
+
+    def __init__(self, url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> None:
+        text = os.fspath(url)
+        self.storage_options = dict(storage_options or {})
+        protocol = text.partition("://")[0] if "://" in text else "file"
+        self.local: str | None = None
+        self._fs: Any = None
+        if protocol in _LOCAL_PROTOCOLS:
+            path = text.partition("://")[2] if "://" in text else os.path.expanduser(text)
+            self.local = self._root = os.path.abspath(path)
+            self.url = self.local
+            return
+        import fsspec
+
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(text, use_listings_cache=False, **self.storage_options)
+        except (ValueError, ImportError) as error:
+            raise StorageError(f"cannot open {text!r}: {error}") from error
+        self._root = self._root.rstrip("/")
+        self.url = text.rstrip("/")
+
+    def __repr__(self) -> str:
+        return f"<Folder {self.url!r}>"
+
+    def path(self, name: str) -> str:
+        """Give the full path of a file in the folder, as the filesystem knows it."""
+        return f"{self._root}/{name}" if name else self._root
+
+    def read(self, name: str) -> bytes:
+        """Read a whole file.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        """
+        if self.local is not None:
+            with open(self.path(name), "rb") as file:
+                return file.read()
+        data: bytes = self._fs.cat_file(self.path(name))
+        return data
+
+    def read_start(self, name: str, size: int) -> bytes:
+        """Read the first bytes of a file, fewer if it is shorter."""
+        if self.local is not None:
+            with open(self.path(name), "rb", buffering=0) as file:
+                return file.read(size) or b""
+        data: bytes = self._fs.cat_file(self.path(name), start=0, end=size)
+        return data
+
+    def names(self, name: str = "") -> list[str]:
+        """List the names in a directory, sorted; an absent directory has none."""
+        path = self.path(name)
+        try:
+            if self.local is not None:
+                return sorted(os.listdir(path))
+            return sorted(item.rstrip("/").rpartition("/")[2] for item in self._fs.ls(path, detail=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def stamp(self, name: str) -> int:
+        """Give a number that changes when a directory's listing does, -1 where none can be had."""
+        if self.local is None:
+            return -1
+        try:
+            return os.stat(self.path(name)).st_mtime_ns
+        except OSError:
+            return -1
+
+    def exists(self, name: str = "") -> bool:
+        """Tell whether there is a file or directory of that name."""
+        if self.local is not None:
+            return os.path.exists(self.path(name))
+        return bool(self._fs.exists(self.path(name)))
+
+
+def publish(path: str, data: bytes, *, sync: bool) -> None:
+    """Write a local file so that it is seen whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Where the file shall be.  A file that is there already is replaced.
+    data
+        Its whole content.
+    sync
+        Return only when it would survive a power cut.
+
+    Raises
+    ------
+    StorageError
+        The filesystem refused; nothing was published.
+    """
+    temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+        if sync:
+            sync_directory(os.path.dirname(path))
+    except OSError as error:
+        remove(temporary)
+        raise StorageError(error.errno, f"cannot write {path}: {error.strerror}") from error
+
+
+def remove(path: str) -> None:
+    """Remove a local file if it is there."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def sync_directory(path: str) -> None:
+    """Make the creation and renaming of files in a local directory survive a power cut."""
+    if os.name == "nt":  # Windows cannot open directories
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_temporary(name: str) -> bool:
+    """Tell whether a file is what `publish` leaves behind when its process dies."""
+    return name.endswith(".tmp")

@@ -1,0 +1,115 @@
+"""Locks on local files that the operating system lets go of when their process dies."""
+
+import os
+import sys
+import weakref
+
+_held: "weakref.WeakSet[FileLock]" = weakref.WeakSet()
+
+
+class FileLock:
+    """An exclusive lock on a local file.
+
+    The lock belongs to this object, not to the process: two objects exclude each other everywhere.
+    A forked child does not inherit it.
+
+    Parameters
+    ----------
+    path
+        The file to lock; it is created when missing.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = tempfile.mktemp()
+    >>> first, second = FileLock(path), FileLock(path)
+    >>> first.acquire(), second.acquire()
+    (True, False)
+    >>> first.release()
+    >>> second.acquire()
+    True
+    >>> second.release()
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        """Take the lock if nobody holds it, and tell whether it was taken.
+
+        Raises
+        ------
+        OSError
+            The file cannot be opened for writing.
+        """
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        if not _try_lock(descriptor) or not _is_still(descriptor, self.path):
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        _held.add(self)
+        return True
+
+    def write(self, content: bytes) -> None:
+        """Make this the content of the locked file."""
+        assert self._descriptor is not None
+        os.ftruncate(self._descriptor, 0)
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        os.write(self._descriptor, content)
+
+    def release(self) -> None:
+        """Let the lock go."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+            _held.discard(self)
+
+    def remove(self) -> None:
+        """Remove the locked file and let the lock go."""
+        if self._descriptor is None:
+            return
+        if sys.platform == "win32":  # which cannot remove an open file
+            self.release()
+            os.unlink(self.path)
+        else:
+            os.unlink(self.path)
+            self.release()
+
+
+def _is_still(descriptor: int, path: str) -> bool:
+    """Tell whether the locked file is the one at the path: its last holder may have removed it."""
+    try:
+        there = os.stat(path)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(descriptor), there)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(descriptor: int) -> bool:
+        # A byte far beyond the content, because Windows forbids others to read what is locked.
+        os.lseek(descriptor, 1 << 30, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _forget_in_child() -> None:
+        for lock in list(_held):
+            lock.release()
+
+    os.register_at_fork(after_in_child=_forget_in_child)

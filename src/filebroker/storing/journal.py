@@ -1,0 +1,218 @@
+"""Lines of documents: how one is written, checked and read, and the file a live run appends them to.
+
+A line is a JSON object ``{"i": 7, "name": "event", "doc": {...}, "crc": "89abcdef"}``.  ``i`` counts all
+documents of the run.  ``crc`` is the CRC-32 of all bytes before ``,"crc"``.  Numeric arrays in an event's
+data stand in ``"arrays"``, in base64, so that their dtype survives a crash.
+"""
+
+import base64
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from filebroker.ground import codec
+from filebroker.ground.documents import Document
+from filebroker.ground.errors import DamagedRun, StorageError
+from filebroker.storing.buffer import is_numeric_array
+
+#: Name and ordinal of the line that heads every file of lines.
+HEAD = "filebroker"
+HEAD_ORDINAL = -1
+
+
+class Line(NamedTuple):
+    """One document as it stands in a file of lines."""
+
+    ordinal: int
+    name: str
+    doc: Document
+
+
+def encode_line(ordinal: int, name: str, doc: Mapping[str, Any]) -> bytes:
+    """Write a document as a line.
+
+    Raises
+    ------
+    UnstorableValue
+        The document holds something that JSON cannot carry.
+    """
+    if name == "event" and any(type(value) is np.ndarray for value in doc["data"].values()):
+        return _encode_with_arrays(ordinal, doc)
+    return _seal(b'{"i":%d,"name":"%b","doc":' % (ordinal, name.encode()), codec.dumps(doc))
+
+
+def encode_simple_event(ordinal: int, event: Mapping[str, Any]) -> bytes | None:
+    """Write an event whose values are all of `codec.SIMPLE_TYPES`; None if it needs `encode_line`."""
+    text = codec.dumps_simple(event)
+    return None if text is None else _seal(b'{"i":%d,"name":"event","doc":' % ordinal, text)
+
+
+def _encode_with_arrays(ordinal: int, event: Mapping[str, Any]) -> bytes:
+    lifted = {key: value for key, value in event["data"].items() if is_numeric_array(value)}
+    data = {key: None if key in lifted else value for key, value in event["data"].items()}
+    arrays = {
+        key: {
+            "dtype": (array := np.ascontiguousarray(value, value.dtype.newbyteorder("<"))).dtype.str,
+            "shape": list(array.shape),
+            "base64": base64.b64encode(array).decode(),
+        }
+        for key, value in lifted.items()
+    }
+    doc = codec.dumps({**event, "data": data})
+    return _seal(b'{"i":%d,"name":"event","doc":' % ordinal, b'%b,"arrays":%b' % (doc, codec.dumps(arrays)))
+
+
+def _seal(head: bytes, body: bytes) -> bytes:
+    text = head + body
+    return text + b',"crc":"%08x"}\n' % zlib.crc32(text)
+
+
+def decode_line(text: bytes) -> Line:
+    """Read a line, without its newline.
+
+    Raises
+    ------
+    DamagedRun
+        The line is not one, or its checksum does not match.
+    """
+    body, _, tail = text.rpartition(b',"crc":"')
+    if not body or tail != b'%08x"}' % zlib.crc32(body):
+        raise DamagedRun("the checksum of a line does not match: it was altered or cut")
+    try:
+        record = codec.loads(body + b"}")
+        doc = record["doc"]
+        for key, array in record.get("arrays", {}).items():
+            raw = np.frombuffer(base64.b64decode(array["base64"]), array["dtype"])
+            doc["data"][key] = raw.reshape(array["shape"])
+        return Line(record["i"], record["name"], doc)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedRun(f"a line with a good checksum is not one of ours: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class Lines:
+    """What could be read of a file of lines.
+
+    Attributes
+    ----------
+    lines : list of Line
+        The good lines, in order, the head included.
+    damage : list of str
+        What is wrong with each bad line, and where.
+    torn : bool
+        Whether the last line has no end: its writing was cut short, or is still going on.
+    """
+
+    lines: list[Line]
+    damage: list[str]
+    torn: bool
+
+
+def read_lines(text: bytes, source: str) -> Lines:
+    """Read all good lines of a file.
+
+    Parameters
+    ----------
+    text
+        The file's bytes.
+    source
+        The file's name for messages.
+    """
+    lines: list[Line] = []
+    damage: list[str] = []
+    for number, (raw, complete) in enumerate(_split(text), start=1):
+        if not complete:
+            return Lines(lines, damage, torn=True)
+        try:
+            lines.append(decode_line(raw))
+        except DamagedRun as error:
+            damage.append(f"{source}, line {number}: {error}")
+    return Lines(lines, damage, torn=False)
+
+
+def _split(text: bytes) -> Iterator[tuple[bytes, bool]]:
+    """Give each line, and whether a newline ends it."""
+    position = 0
+    while position < len(text):
+        end = text.find(b"\n", position)
+        if end < 0:
+            yield text[position:], False
+            return
+        yield text[position:end], True
+        position = end + 1
+
+
+class JournalFile:
+    """The open segment of a live run: a local file that lines are appended to.
+
+    Each line goes to the kernel in one write, so that it survives the death of this process.  `sync`
+    makes it survive a power cut.
+
+    Parameters
+    ----------
+    path
+        A local path where nothing is yet.
+
+    Raises
+    ------
+    StorageError
+        The filesystem refused.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.size = 0
+        self.lines = 0
+        self.unsynced = False
+        self._failure: OSError | None = None
+        try:
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _O_BINARY, 0o644)
+        except OSError as error:
+            raise StorageError(f"cannot create the journal {path}: {error.strerror}") from error
+
+    def append(self, line: bytes) -> None:
+        """Append one line, or leave the file as it was.
+
+        Raises
+        ------
+        StorageError
+            The line could not be written, for example on a full disk.
+        """
+        if self._failure is not None:
+            raise StorageError(
+                self._failure.errno, f"cannot force {self.path} to the disk: {self._failure.strerror}"
+            ) from self._failure
+        try:
+            written = os.write(self._descriptor, line)
+            while written < len(line):
+                written += os.write(self._descriptor, line[written:])
+        except OSError as error:
+            self._take_back()
+            raise StorageError(error.errno, f"cannot write to {self.path}: {error.strerror}") from error
+        self.size += len(line)
+        self.lines += 1
+        self.unsynced = True
+
+    def _take_back(self) -> None:
+        """Cut off what a failed append left behind."""
+        os.ftruncate(self._descriptor, self.size)
+        os.lseek(self._descriptor, self.size, os.SEEK_SET)
+
+    def sync(self) -> None:
+        """Make everything appended so far survive a power cut; a failure is raised by the next append."""
+        self.unsynced = False
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            self._failure = error
+
+    def close(self) -> None:
+        """Close the file; nothing is lost if this is never called."""
+        os.close(self._descriptor)
+
+
+_O_BINARY: int = getattr(os, "O_BINARY", 0)

@@ -1,0 +1,121 @@
+"""Names and paths: where a run, its documents and its pages are kept.
+
+Every name made from a uid or a stream name is safe on any filesystem: it has no separator, no control
+character, nothing that Windows reserves, and no more than 200 characters.  The names inside a run are
+for people; the manifest in ``documents.jsonl`` says which file holds which stream.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, unquote
+
+#: Version of the format on disk, see docs/reference/format.md.
+FORMAT = 1
+MARKER = "filebroker.json"
+LIVE = "_live"
+DOCUMENTS = "documents.jsonl"
+UNDATED = "0000/00/00"
+
+_MAX_NAME = 200
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?\Z", re.IGNORECASE)
+_RUN_DIRECTORY = re.compile(r"\d{8}T\d{6}\.\d{6}Z-(.+)\Z", re.DOTALL)
+_SEGMENT = re.compile(r"(journal|docs)\.(\d{5,})\.jsonl\Z")
+
+
+def encode_name(name: str) -> str:
+    """Encode any string as a file name.
+
+    Letters, digits, ``_``, ``-`` and inner dots stay; everything else is percent-encoded.  A name that
+    would be longer than 200 characters is cut, and ends in ``~`` and a hash of the whole.
+
+    Examples
+    --------
+    >>> encode_name("primary"), encode_name("../x"), encode_name("CON"), encode_name("dark frame")
+    ('primary', '%2E.%2Fx', '%43ON', 'dark%20frame')
+    """
+    encoded = quote(name, safe="", errors="surrogatepass").replace("~", "%7E")
+    if encoded[:1] in ("", ".", "_") or _RESERVED.match(encoded):
+        encoded = f"%{ord(encoded[0]):02X}{encoded[1:]}" if encoded else "%"
+    if encoded.endswith("."):
+        encoded = encoded[:-1] + "%2E"
+    if len(encoded) > _MAX_NAME:
+        digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]
+        encoded = f"{encoded[:100]}~{digest}"
+    return encoded
+
+
+def run_directory(start: Mapping[str, Any]) -> str:
+    """Give the directory of a run, relative to the catalog's root.
+
+    It begins with the start time in UTC, so that listings are chronological.  A time that no calendar
+    has goes to ``0000/00/00``.
+
+    Examples
+    --------
+    >>> run_directory({"uid": "84d9ee44", "time": 1763821925.25})
+    '2025/11/22/20251122T143205.250000Z-84d9ee44'
+    """
+    try:
+        time = datetime.fromtimestamp(start["time"], UTC)
+        day, stamp = time.strftime("%Y/%m/%d").rjust(10, "0"), time.strftime("%Y%m%dT%H%M%S.%fZ").rjust(23, "0")
+    except (ValueError, OverflowError, OSError):
+        day, stamp = UNDATED, "00000000T000000.000000Z"
+    return f"{day}/{stamp}-{encode_name(start['uid'])}"
+
+
+def uid_of(directory: str) -> str | None:
+    """Read the uid off a run directory's name, None if the name does not hold all of it.
+
+    Examples
+    --------
+    >>> uid_of("2025/11/22/20251122T143205.250000Z-84d9ee44")
+    '84d9ee44'
+    """
+    match = _RUN_DIRECTORY.match(directory.rpartition("/")[2])
+    if match is None or "~" in match[1]:
+        return None
+    return unquote(match[1], errors="surrogatepass")
+
+
+def is_run_directory(name: str) -> bool:
+    """Tell whether a directory's own name is that of a run."""
+    return _RUN_DIRECTORY.match(name) is not None
+
+
+def stream_directory(stream: str, taken: Iterable[str]) -> str:
+    """Give the directory of a stream's pages, distinct from those taken whatever their case.
+
+    Examples
+    --------
+    >>> stream_directory("Primary", taken=["primary"])
+    'Primary~2'
+    """
+    base, used = encode_name(stream), {name.casefold() for name in taken}
+    name, number = base, 2
+    while name.casefold() in used:
+        name, number = f"{base}~{number}", number + 1
+    return name
+
+
+def page_path(directory: str, number: int) -> str:
+    """Give the path of a stream's page, relative to the run's directory."""
+    return f"{directory}/{number:05d}.parquet"
+
+
+def journal_name(segment: int) -> str:
+    """Give the name of an open segment: documents as they came, one a line."""
+    return f"journal.{segment:05d}.jsonl"
+
+
+def docs_name(segment: int) -> str:
+    """Give the name of a committed segment of a run still in progress."""
+    return f"docs.{segment:05d}.jsonl"
+
+
+def segment_of(name: str) -> tuple[str, int] | None:
+    """Read the kind (``journal`` or ``docs``) and number off a segment's file name."""
+    match = _SEGMENT.match(name)
+    return (match[1], int(match[2])) if match else None

@@ -1,0 +1,408 @@
+"""The recording of one run: every document into the journal at once, pages in the background.
+
+A document is acknowledged when `Recorder.insert` returns.  By then it has reached the operating system,
+so the death of the process cannot lose it; how soon it also survives a power cut is the caller's choice
+of `Sync`.
+"""
+
+import os
+import socket
+import threading
+import warnings
+import zlib
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from filebroker.ground import codec
+from filebroker.ground.documents import Document, check, describe
+from filebroker.ground.errors import DuplicateDocument, SealWarning, StorageError
+from filebroker.ground.locks import FileLock
+from filebroker.storing import layout, sealing
+from filebroker.storing.buffer import NOTHING_FILLED
+from filebroker.storing.columns import ABSENT
+from filebroker.storing.flusher import Flusher
+from filebroker.storing.journal import HEAD, HEAD_ORDINAL, JournalFile, encode_line, encode_simple_event
+from filebroker.storing.sealing import Manifest, Segment
+from filebroker.storing.streams import Stream, Streams
+
+#: When documents are forced to the disk: every 100 ms, before each `insert` returns, or when the
+#: operating system sees fit.
+Sync = Literal["interval", "always", "never"]
+
+SEGMENT_BYTES = 64 << 20
+SEGMENT_DOCUMENTS = 200_000
+
+
+class Recorder:
+    """Records one run into a catalog on a local disk.
+
+    Parameters
+    ----------
+    root
+        Local path of the catalog.
+    start
+        The run's start document, already checked.
+    sync
+        See `Sync`.
+    segment_bytes, segment_documents
+        A segment of the journal that exceeds either is turned into pages in the background.
+
+    Raises
+    ------
+    DuplicateDocument
+        A run of that uid and time is there already.
+    StorageError
+        The filesystem refused.
+    UnstorableValue
+        The start document holds something that JSON cannot carry.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        start: Mapping[str, Any],
+        *,
+        sync: Sync = "interval",
+        segment_bytes: int = SEGMENT_BYTES,
+        segment_documents: int = SEGMENT_DOCUMENTS,
+    ) -> None:
+        line = encode_line(0, "start", start)
+        self.uid: str = start["uid"]
+        self.name = layout.run_directory(start)
+        self.directory = os.path.join(root, self.name)
+        self.stopped = False
+        self._sync = sync
+        self._limits = (segment_bytes, segment_documents)
+        self._streams = Streams()
+        self._digests: dict[tuple[str, str], int] = {("start", self.uid): _digest(start)}
+        self._sequences: dict[str, _Sequence] = {}
+        self._mutex = threading.RLock()
+        self._committing: tuple[Segment, Future[Any]] | None = None
+        self._committer: ThreadPoolExecutor | None = None
+        self._lock = claim(root, self.name)
+        self._count = 0
+        try:
+            self._open_segment(0)
+            self._append(line)
+        except StorageError:
+            self._abandon()
+            raise
+        self._segment.add_line(line)
+
+    # -- documents in
+
+    def insert(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Record one document.
+
+        Parameters
+        ----------
+        name
+            Any document but ``start`` and the ``bulk`` forms.
+        doc
+            The document, which belongs to this run.  It is not modified, and may be afterwards.
+
+        Raises
+        ------
+        InvalidDocument, UnstorableValue, UnknownRun, DuplicateDocument
+            The document cannot be kept.  The recording can go on.
+        StorageError
+            The filesystem refused.  What was inserted before is safe, and this document can be inserted
+            again once the cause is mended.
+        """
+        with self._mutex:
+            if self.stopped:
+                raise DuplicateDocument(
+                    f"the {describe(name, doc)} came after the stop document of run {self.uid!r}; its record is closed"
+                )
+            if name == "event":
+                self._insert_event(doc)
+            elif name == "event_page":
+                self._insert_event_page(doc)
+            else:
+                self._insert_other(name, doc)
+
+    def _insert_event(self, event: Mapping[str, Any]) -> None:
+        if not self._insert_simple_event(event):
+            check("event", event)
+            declared = self._streams.of(event["descriptor"])
+            declared.check("event", event)
+            stream = declared.stream
+            sequence = self._sequences[stream.name]
+            if event["seq_num"] <= sequence.last and self._is_known(stream, sequence, event):
+                return
+            self._append(encode_line(self._count, "event", event))
+            self._segment.buffer(stream).add(self._count - 1, event)
+            sequence.remember(event)
+        if self._journal.size > self._limits[0] or self._journal.lines > self._limits[1]:
+            self._rotate()
+
+    def _insert_simple_event(self, event: Mapping[str, Any]) -> bool:
+        """Record an event as nearly all are; False, and nothing done, if this one is not."""
+        try:
+            declared = self._streams.declared[event["descriptor"]]
+            data, stamps, uid, time, seq_num = (
+                *(event["data"], event["timestamps"]),
+                *(event["uid"], event["time"], event["seq_num"]),
+            )
+            if event["filled"] or len(event) != 7 or not data.keys() == declared.required == stamps.keys():
+                return False
+        except (KeyError, TypeError, AttributeError):
+            return False
+        sequence = self._sequences[declared.stream.name]
+        if type(seq_num) is not int or type(time) is not float or type(uid) is not str or not uid:
+            return False
+        if seq_num <= sequence.last or sequence.digests is not None:
+            return False
+        values = declared.pick(data) + declared.pick(stamps)
+        if not codec.SIMPLE_TYPES.issuperset(map(type, values)):
+            return False
+        line = encode_simple_event(self._count, event)
+        if line is None:
+            return False
+        self._append(line)
+        batch = self._segment.buffer(declared.stream).batch(declared.order, declared.order, tuple(event))
+        batch.values += (
+            *(self._count - 1, False, event["descriptor"], uid, time, seq_num, NOTHING_FILLED, ABSENT),
+            *values,
+        )
+        sequence.last = seq_num
+        return True
+
+    def _insert_event_page(self, page: Mapping[str, Any]) -> None:
+        check("event_page", page)
+        declared = self._streams.of(page["descriptor"])
+        declared.check("event_page", page)
+        key, digest = ("event_page", "\n".join(map(str, page["uid"]))), _digest(page)
+        if self._is_repeated(key, digest, page):
+            return
+        line = encode_line(self._count, "event_page", page)
+        self._append(line)
+        self._digests[key] = digest
+        self._segment.add_page(self._count - 1, page, declared.stream, line)
+        if len(page["seq_num"]):
+            sequence = self._sequences[declared.stream.name]
+            sequence.last = max(sequence.last, int(max(page["seq_num"])))
+        if self._journal.size > self._limits[0]:
+            self._rotate()
+
+    def _insert_other(self, name: str, doc: Mapping[str, Any]) -> None:
+        check(name, doc)
+        identity = doc.get("uid", doc.get("datum_id"))
+        key, digest = (name, identity if isinstance(identity, str) else repr(identity)), _digest(doc)
+        if self._is_repeated(key, digest, doc):
+            return
+        if name == "descriptor":
+            self._streams.check(doc)
+        line = encode_line(self._count, name, doc)
+        self._append(line)
+        self._digests[key] = digest
+        self._segment.add_line(line)
+        if name == "descriptor":
+            stream = self._streams.add(doc).stream
+            self._sequences.setdefault(stream.name, _Sequence())
+        elif name == "stop":
+            self.stopped = True
+            self.seal()
+
+    # -- repeated documents
+
+    def _is_repeated(self, key: tuple[str, str], digest: int, doc: Mapping[str, Any]) -> bool:
+        """Tell whether the very same document was inserted before; refuse another of the same uid."""
+        known = self._digests.get(key)
+        if known is not None and known != digest:
+            raise DuplicateDocument(_changed(describe(key[0], doc), self.uid))
+        return known is not None
+
+    def _is_known(self, stream: Stream, sequence: "_Sequence", event: Mapping[str, Any]) -> bool:
+        """The same for events, whose uids are looked at only when their seq_num does not rise."""
+        if sequence.digests is None:
+            sequence.digests = {}
+            for buffered in self._events_of(stream):
+                sequence.digests[buffered["uid"]] = _digest(buffered)
+        known = sequence.digests.get(event["uid"])
+        if known is None:
+            return False
+        if known != _digest(event):
+            raise DuplicateDocument(_changed(describe("event", event), self.uid))
+        return True
+
+    def _events_of(self, stream: Stream) -> list[Document]:
+        from filebroker.ground.filesystem import Folder
+        from filebroker.storing.run_files import RunFiles
+
+        self._finish_commit()
+        files = RunFiles(Folder(self.directory), "")
+        return [event for page in files.pages(stream.name) for _, (_, event) in page.documents()]
+
+    # -- journal and segments
+
+    def _append(self, line: bytes) -> None:
+        try:
+            self._journal.append(line)
+        except StorageError as error:
+            raise StorageError(
+                error.errno,
+                f"document {self._count} of run {self.uid!r} was not recorded: {error}. The {self._count} documents "
+                f"before it are safe in {self.directory}; insert it again once there is space",
+            ) from error
+        self._count += 1
+        if self._sync == "always":
+            self._journal.sync()
+
+    def _open_segment(self, number: int) -> None:
+        journal = JournalFile(os.path.join(self.directory, layout.journal_name(number)))
+        head = {"format": layout.FORMAT, "state": "live", "segment": number}
+        journal.append(encode_line(HEAD_ORDINAL, HEAD, head))
+        self._journal, self._segment = journal, Segment(number, self._streams)
+        if self._sync == "interval":
+            Flusher.shared().add(journal)
+
+    def _close_journal(self) -> None:
+        if self._sync == "interval":
+            Flusher.shared().discard(self._journal)
+        self._journal.close()
+
+    def _rotate(self) -> None:
+        """Begin a new segment, and turn the last into pages in the background."""
+        segment, journal = self._segment, self._journal
+        try:
+            self._finish_commit()
+            self._open_segment(segment.number + 1)
+        except StorageError:
+            return  # the present segment goes on; the next document tries again
+        if self._sync == "interval":
+            Flusher.shared().discard(journal)
+        journal.close()
+        if self._committer is None:
+            self._committer = ThreadPoolExecutor(1, thread_name_prefix="filebroker-pages")
+        job = self._committer.submit(
+            sealing.commit_segment, self.directory, segment, sync=self._sync != "never"
+        )
+        self._committing = segment, job
+
+    def _finish_commit(self) -> None:
+        """Wait for the segment being committed; on failure its journal stays, and sealing tries again."""
+        if self._committing is None:
+            return
+        segment, job = self._committing
+        try:
+            job.result()
+        except StorageError:
+            sealing.commit_segment(self.directory, segment, sync=self._sync != "never")
+        self._committing = None
+
+    def seal(self) -> None:
+        """Turn the stopped run into files that never change.
+
+        A failure is only warned of: every document is safe in the journal, and the next opening of the
+        catalog seals the run.
+        """
+        try:
+            self._close_journal()
+            self._finish_commit()
+            manifest = Manifest("sealed", self._count)
+            sealing.seal_run(
+                self.directory, manifest, self._streams, self._segment, sync=self._sync != "never"
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it is, the documents are safe and acquisition goes on
+            self._lock.release()
+            warnings.warn(
+                f"run {self.uid!r} is complete and safe in its journal, but could not be sealed: {error!r}. "
+                "It will be when the catalog is next opened",
+                SealWarning,
+                stacklevel=5,
+            )
+        else:
+            self._lock.remove()
+        self._shut_down()
+
+    def close(self) -> None:
+        """Stop recording without a stop document; the next opening of the catalog seals the run."""
+        with self._mutex:
+            if not self.stopped:
+                self.stopped = True
+                self._close_journal()
+                self._shut_down()
+                self._lock.release()
+
+    def _shut_down(self) -> None:
+        if self._committer is not None:
+            self._committer.shutdown(wait=True)
+
+    def _abandon(self) -> None:
+        """Leave nothing of a run whose start could not be recorded."""
+        if hasattr(self, "_journal"):
+            self._close_journal()
+            os.unlink(self._journal.path)
+        os.rmdir(self.directory)
+        self._lock.remove()
+
+
+class _Sequence:
+    """The seq_nums of one stream, which nearly always rise."""
+
+    def __init__(self) -> None:
+        self.last: int = -1
+        self.digests: dict[str, int] | None = None
+
+    def remember(self, event: Mapping[str, Any]) -> None:
+        self.last = max(self.last, int(event["seq_num"]))
+        if self.digests is not None:
+            self.digests[event["uid"]] = _digest(event)
+
+
+def claim(root: str, name: str) -> FileLock:
+    """Make a run's directory, and hold the lock that says that its writer lives.
+
+    Parameters
+    ----------
+    root
+        Local path of the catalog.
+    name
+        The run's directory, relative to it.
+
+    Raises
+    ------
+    DuplicateDocument
+        The directory exists, or another process is making it.
+    StorageError
+        The filesystem refused.
+    """
+    directory = os.path.join(root, name)
+    lock = FileLock(os.path.join(root, layout.LIVE, f"{name.rpartition('/')[2]}.json"))
+    owner = {
+        **{"directory": name, "host": socket.gethostname(), "pid": os.getpid()},
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    try:
+        os.makedirs(os.path.dirname(lock.path), exist_ok=True)
+        if not lock.acquire():
+            raise DuplicateDocument(f"the run in {directory} is being recorded by another process")
+        lock.write(codec.dumps(owner))
+        os.makedirs(os.path.dirname(directory), exist_ok=True)
+        os.mkdir(directory)
+    except FileExistsError as error:
+        if isinstance(error, DuplicateDocument):
+            raise
+        lock.remove()
+        raise DuplicateDocument(f"the run in {directory} is recorded already") from error
+    except OSError as error:
+        lock.remove()
+        raise StorageError(
+            error.errno, f"cannot begin to record in {directory}: {error.strerror}; nothing was recorded"
+        ) from error
+    return lock
+
+
+def _changed(document: str, run: str) -> str:
+    return (
+        f"the {document} was inserted before with different content into run {run!r}; "
+        "the first stays, because a recorded document never changes"
+    )
+
+
+def _digest(doc: Mapping[str, Any]) -> int:
+    text = codec.dumps(doc)
+    return zlib.crc32(text) << 32 | zlib.adler32(text)

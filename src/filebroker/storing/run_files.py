@@ -1,0 +1,264 @@
+"""Reading one run from its files, sealed or live, whole or damaged."""
+
+import hashlib
+import heapq
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from operator import itemgetter
+
+from filebroker.ground import codec
+from filebroker.ground.documents import Document, Pair, stream_name
+from filebroker.ground.errors import DamagedRun, NothingRecorded, UnsupportedFormat
+from filebroker.ground.filesystem import Folder
+from filebroker.storing import layout
+from filebroker.storing.journal import HEAD, Line, read_lines
+from filebroker.storing.pages import Page, PageFile, footer_seal, to_table
+from filebroker.storing.sealing import FileEntry, Segment
+from filebroker.storing.streams import Streams
+
+#: Features of a run that this version understands.
+_FEATURES: frozenset[str] = frozenset()
+#: Files up to this size are checked whole whenever they are read.
+_WHOLE_CHECK_BYTES = 1 << 20
+#: A live run's files may be replaced while they are read; so often reading starts again.
+_ATTEMPTS = 20
+
+
+class RunFiles:
+    """The documents of one run, as its files had them when this was made.
+
+    Parameters
+    ----------
+    folder
+        The catalog's folder.
+    directory
+        The run's directory in it.
+
+    Attributes
+    ----------
+    state : str
+        ``sealed``, ``interrupted`` (sealed without a stop document) or ``live``.
+    damage : list of str
+        What is wrong with the files; empty for a run that is whole.
+
+    Raises
+    ------
+    DamagedRun
+        Not even the start document can be read.
+    UnsupportedFormat
+        The run was written by a later version.
+    """
+
+    def __init__(self, folder: Folder, directory: str) -> None:
+        self.folder, self.directory = folder, directory
+        self.state = "live"
+        self.damage: list[str] = []
+        self.files: list[FileEntry] = []
+        self._lines: list[Line] = []
+        self._load()
+        if self._lines and self._lines[0].name == "start":
+            return
+        if self.state == "live" and not self._lines and not self.damage:
+            raise NothingRecorded(f"the run in {self._where} has not been started yet")
+        raise DamagedRun(
+            f"the run in {self._where} has no readable start document"
+            + "".join(f"; {problem}" for problem in self.damage)
+        )
+
+    @property
+    def _where(self) -> str:
+        return self.folder.path(self.directory)
+
+    def _path(self, name: str) -> str:
+        return f"{self.directory}/{name}" if self.directory else name
+
+    # -- loading
+
+    def _load(self) -> None:
+        for attempt in range(_ATTEMPTS):
+            try:
+                text = self.folder.read(self._path(layout.DOCUMENTS))
+            except FileNotFoundError:
+                if self._load_live(last_attempt=attempt == _ATTEMPTS - 1):
+                    return
+            else:
+                self._load_sealed(text)
+                return
+
+    def _load_sealed(self, text: bytes) -> None:
+        head = self._take_lines(text, layout.DOCUMENTS)
+        self.state = head.get("state", "sealed")
+        self.damage += head.get("damage", [])
+        if not head:
+            self.damage.append(f"{layout.DOCUMENTS} has no readable manifest, so its pages are unknown")
+            return
+        found = len(self._lines) + sum(entry["documents"] for entry in self.files)
+        if found != head["documents"]:
+            self.damage.append(f"{head['documents'] - found} of its {head['documents']} documents are missing")
+
+    def _load_live(self, *, last_attempt: bool) -> bool:
+        """Read committed segments and journals; False if one was replaced meanwhile."""
+        self.files, self._lines, self.damage = [], [], []
+        segments = [part for name in self.folder.names(self.directory) if (part := layout.segment_of(name))]
+        committed = {number for kind, number in segments if kind == "docs"}
+        last = max((number for _, number in segments), default=-1)
+        for number in range(last + 1):
+            name = layout.docs_name(number) if number in committed else layout.journal_name(number)
+            try:
+                self._take_lines(self.folder.read(self._path(name)), name, growing=number == last)
+            except FileNotFoundError:
+                if not last_attempt:
+                    return False
+                self.damage.append(f"{name} is missing")
+        return last >= 0 or last_attempt or not self.folder.exists(self._path(layout.DOCUMENTS))
+
+    def _take_lines(self, text: bytes, name: str, *, growing: bool = False) -> Document:
+        """Add the good lines of a file, and give the content of its head."""
+        parsed = read_lines(text, name)
+        self.damage += parsed.damage
+        if parsed.torn and not growing:
+            self.damage.append(f"{name} ends in the middle of a line")
+        lines, head = parsed.lines, {}
+        if lines and lines[0].name == HEAD:
+            head = lines.pop(0).doc
+            self._check_format(head)
+            self.files += head.get("files", [])
+        self._lines += lines
+        return head
+
+    def _check_format(self, head: Document) -> None:
+        unknown = sorted(set(head.get("requires", ())) - _FEATURES)
+        if head.get("format", 0) > layout.FORMAT or unknown:
+            raise UnsupportedFormat(
+                f"the run in {self._where} has format {head.get('format')} {unknown or ''}, and this version of "
+                f"filebroker reads format {layout.FORMAT}; upgrade filebroker"
+            )
+
+    # -- documents
+
+    @property
+    def start(self) -> Document:
+        """The start document."""
+        return self._copy(self._lines[0])
+
+    @property
+    def stop(self) -> Document | None:
+        """The stop document, None while there is none."""
+        last = self._lines[-1]
+        return self._copy(last) if last.name == "stop" else None
+
+    @property
+    def descriptors(self) -> list[Document]:
+        """The descriptors, in the order in which they were inserted."""
+        return [self._copy(line) for line in self._lines if line.name == "descriptor"]
+
+    @property
+    def stream_names(self) -> list[str]:
+        """The streams, in the order of their first descriptors."""
+        return list(
+            dict.fromkeys(stream_name(line.doc) for line in self._lines if line.name == "descriptor")
+        )
+
+    def documents(self) -> Iterator[Pair]:
+        """Give every document in the order in which they were inserted."""
+        lines = ((line.ordinal, (line.name, self._copy(line))) for line in self._lines)
+        streams = (self._events(stream) for stream in self._streams_with_pages())
+        for _, pair in heapq.merge(lines, *streams, key=itemgetter(0)):
+            yield pair
+
+    def _events(self, stream: str) -> Iterator[tuple[int, Pair]]:
+        for entry in self._entries(stream):
+            page = self._read_page(entry)
+            if page is not None:
+                yield from page.documents()
+
+    @staticmethod
+    def _copy(line: Line) -> Document:
+        document: Document = codec.plain(line.doc)
+        return document
+
+    # -- pages
+
+    def _streams_with_pages(self) -> Iterable[str]:
+        return dict.fromkeys(entry["stream"] for entry in self.files)
+
+    def _entries(self, stream: str) -> list[FileEntry]:
+        return sorted((entry for entry in self.files if entry["stream"] == stream), key=itemgetter("first"))
+
+    def pages(
+        self, stream: str, keys: Sequence[str] | None = None, *, data_only: bool = False
+    ) -> Iterator[Page]:
+        """Give the event pages of a stream in order, those still in a journal included.
+
+        Parameters
+        ----------
+        stream
+            Its name; an unknown stream has no pages.
+        keys
+            Data keys to read, None for all.
+        data_only
+            Leave out what only documents need.
+
+        Notes
+        -----
+        A page that cannot be read is passed over, and `damage` then says so.
+        """
+        for entry in self._entries(stream):
+            page = self._read_page(entry, keys, data_only=data_only)
+            if page is not None:
+                yield page
+        buffer = self._journalled.buffers.get(stream)
+        if buffer is not None:
+            yield Page(to_table(buffer, self._streams.named(stream).declared))
+
+    def _read_page(
+        self, entry: FileEntry, keys: Sequence[str] | None = None, *, data_only: bool = False
+    ) -> Page | None:
+        try:
+            return self._open_page(entry).read(keys, data_only=data_only)
+        except (DamagedRun, FileNotFoundError) as error:
+            problem = str(error) if isinstance(error, DamagedRun) else f"{entry['path']} is missing"
+            problem += f" ({entry['rows']} events of stream {entry['stream']!r})"
+            if problem not in self.damage:
+                self.damage.append(problem)
+            return None
+
+    def _open_page(self, entry: FileEntry) -> PageFile:
+        """Open a page after checking that it is the one the manifest means."""
+        name, path = entry["path"], self._path(entry["path"])
+        local = None if self.folder.local is None else self.folder.path(path)
+        if local is None or entry["bytes"] <= _WHOLE_CHECK_BYTES:
+            data = self.folder.read(path)
+            if len(data) != entry["bytes"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
+                raise DamagedRun(f"{name} is not the file that was sealed: its SHA-256 differs")
+            return PageFile(data, name)
+        size, _ = entry["footer"]
+        with open(local, "rb") as file:
+            if os.fstat(file.fileno()).st_size != entry["bytes"]:
+                raise DamagedRun(f"{name} has another size than the file that was sealed")
+            file.seek(-size, os.SEEK_END)
+            if footer_seal(file.read()) != entry["footer"]:
+                raise DamagedRun(f"{name} is not the file that was sealed: its footer differs")
+        return PageFile(local, name)
+
+    @cached_property
+    def _streams(self) -> Streams:
+        streams = Streams()
+        for line in self._lines:
+            if line.name == "descriptor":
+                streams.add(line.doc)
+        return streams
+
+    @cached_property
+    def _journalled(self) -> Segment:
+        """The events that are not in pages yet."""
+        segment = Segment(0, self._streams)
+        for line in self._lines:
+            if line.name in ("event", "event_page"):
+                segment.add(line)
+        return segment
+
+    def line_documents(self, *names: str) -> list[Document]:
+        """Give the documents of some kinds that are kept as lines: any but events."""
+        return [self._copy(line) for line in self._lines if line.name in names]

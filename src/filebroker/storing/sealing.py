@@ -1,0 +1,229 @@
+"""From documents in memory to files that never change: pages, committed segments, sealed runs.
+
+A segment is committed by the appearance of ``docs.<k>.jsonl``, and a run by that of
+``documents.jsonl``: each is written last, beside its final place, and renamed.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from filebroker.ground import filesystem
+from filebroker.ground.documents import EVENT_KEYS
+from filebroker.storing import layout
+from filebroker.storing.buffer import ORDINAL, EventBuffer
+from filebroker.storing.journal import HEAD, HEAD_ORDINAL, Line, encode_line, read_lines
+from filebroker.storing.pages import PageFile, footer_seal, to_parquet, to_table
+from filebroker.storing.streams import Stream, Streams
+
+#: Streams whose pages are larger together are left in pages even where their columns' types differ.
+_MAX_MERGED_BYTES = 1 << 30
+
+FileEntry = dict[str, Any]
+
+
+class Segment:
+    """A stretch of a run's documents: events in buffers, everything else as lines.
+
+    Parameters
+    ----------
+    number
+        Position of the segment in its run.
+    streams
+        The streams of the run; descriptors must be known there before their events come.
+    """
+
+    def __init__(self, number: int, streams: Streams) -> None:
+        self.number = number
+        self.buffers: dict[str, EventBuffer] = {}
+        self.lines: list[bytes] = []
+        self._streams = streams
+
+    def add_line(self, line: bytes) -> None:
+        """Add a document that stays a line."""
+        self.lines.append(line)
+
+    def buffer(self, stream: Stream) -> EventBuffer:
+        """Give the buffer of a stream's events."""
+        return self.buffers.setdefault(stream.name, EventBuffer())
+
+    def add_page(self, ordinal: int, page: Mapping[str, Any], stream: Stream, line: bytes) -> None:
+        """Add an event page; one that columns cannot hold stays a line."""
+        if len(page["seq_num"]) == 0 or not page.keys() <= set(EVENT_KEYS):
+            self.add_line(line)
+        else:
+            self.buffer(stream).add_page(ordinal, page)
+
+    def add(self, line: Line) -> None:
+        """Add a document that was read from a journal.
+
+        An event whose descriptor was lost stays a line.
+        """
+        declared = self._streams.declared.get(line.doc.get("descriptor", ""))
+        if line.name == "descriptor":
+            self._streams.add(line.doc)
+        if line.name == "event" and declared is not None:
+            self.buffer(declared.stream).add(line.ordinal, line.doc)
+        elif line.name == "event_page" and declared is not None:
+            self.add_page(line.ordinal, line.doc, declared.stream, encode_line(*line))
+        else:
+            self.add_line(encode_line(*line))
+
+    def write_pages(self, directory: str, *, sync: bool) -> list[FileEntry]:
+        """Write the events of each stream as a page."""
+        return [
+            write_page(directory, self._streams.named(name), self.number, buffer, sync=sync)
+            for name, buffer in self.buffers.items()
+        ]
+
+
+def write_page(directory: str, stream: Stream, number: int, buffer: EventBuffer, *, sync: bool) -> FileEntry:
+    """Write a page into a run's directory, and give its entry for the manifest.
+
+    Raises
+    ------
+    StorageError
+        The filesystem refused.
+    """
+    data = to_parquet(to_table(buffer, stream.declared))
+    path = layout.page_path(stream.directory, number)
+    ordinals = buffer.field(ORDINAL)
+    os.makedirs(os.path.join(directory, stream.directory), exist_ok=True)
+    filesystem.publish(os.path.join(directory, path), data, sync=sync)
+    return {
+        **{"path": path, "stream": stream.name, "rows": len(buffer), "documents": len(set(ordinals))},
+        **{"first": ordinals[0], "last": ordinals[-1], "bytes": len(data)},
+        **{"sha256": hashlib.sha256(data).hexdigest(), "footer": footer_seal(data)},
+    }
+
+
+def commit_segment(directory: str, segment: Segment, *, sync: bool) -> list[FileEntry]:
+    """Write a segment's pages and lines, then remove its journal.
+
+    Raises
+    ------
+    StorageError
+        The filesystem refused; the journal is untouched.
+    """
+    files = segment.write_pages(directory, sync=sync)
+    body = b"".join(segment.lines)
+    head = {"format": layout.FORMAT, "state": "segment", "segment": segment.number, "files": files}
+    _publish_lines(directory, layout.docs_name(segment.number), head, body, sync=sync)
+    filesystem.remove(os.path.join(directory, layout.journal_name(segment.number)))
+    return files
+
+
+@dataclass
+class Manifest:
+    """What the head of ``documents.jsonl`` will say of a run.
+
+    Attributes
+    ----------
+    state : str
+        ``sealed``, or ``interrupted`` for a run without a stop document.
+    documents : int
+        How many documents the run has, whatever their kind.
+    damage : list of str
+        What was lost of the journal before the run was sealed.
+    """
+
+    state: str
+    documents: int
+    damage: list[str] = field(default_factory=list)
+
+
+def seal_run(
+    directory: str, manifest: Manifest, streams: Streams, last: Segment | None = None, *, sync: bool
+) -> None:
+    """Turn a run's committed segments, and one in memory, into a sealed run.
+
+    Parameters
+    ----------
+    directory
+        Local path of the run.
+    manifest
+        What is known of the run.
+    streams
+        Its streams.
+    last
+        The segment that was not committed, if any.
+    sync
+        Return only when everything would survive a power cut.
+
+    Raises
+    ------
+    StorageError
+        The filesystem refused; everything is as safe as it was.
+    """
+    files, body = read_committed(directory)
+    if last is not None:
+        files += last.write_pages(directory, sync=sync)
+        body += b"".join(last.lines)
+    files = _merge_uneven_streams(directory, files, streams, sync=sync)
+    head = {
+        **{"format": layout.FORMAT, "state": manifest.state, "documents": manifest.documents, "files": files},
+        "body": {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()},
+    }
+    if manifest.damage:
+        head["damage"] = manifest.damage
+    _publish_lines(directory, layout.DOCUMENTS, head, body, sync=sync)
+    remove_leftovers(directory, files)
+
+
+def _publish_lines(directory: str, name: str, head: Mapping[str, Any], body: bytes, *, sync: bool) -> None:
+    data = encode_line(HEAD_ORDINAL, HEAD, head) + body
+    filesystem.publish(os.path.join(directory, name), data, sync=sync)
+
+
+def read_committed(directory: str) -> tuple[list[FileEntry], bytes]:
+    """Give the pages and the lines of a run's committed segments, in order."""
+    files: list[FileEntry] = []
+    body = b""
+    for name in sorted(os.listdir(directory)):
+        if (segment := layout.segment_of(name)) and segment[0] == "docs":
+            with open(os.path.join(directory, name), "rb") as file:
+                head, _, rest = file.read().partition(b"\n")
+            files += read_lines(head + b"\n", name).lines[0].doc["files"]
+            body += rest
+    return files, body
+
+
+def _merge_uneven_streams(
+    directory: str, files: list[FileEntry], streams: Streams, *, sync: bool
+) -> list[FileEntry]:
+    """Make one page of the pages of a stream whose columns are not of the same types.
+
+    Without it a column that held integers at first and floats later would stop pandas and Polars from
+    reading the stream's directory.
+    """
+    by_stream: dict[str, list[FileEntry]] = {}
+    for entry in files:
+        by_stream.setdefault(entry["stream"], []).append(entry)
+    result = []
+    for name, entries in by_stream.items():
+        if len(entries) > 1 and sum(entry["bytes"] for entry in entries) < _MAX_MERGED_BYTES:
+            pages = [PageFile(os.path.join(directory, entry["path"]), entry["path"]) for entry in entries]
+            if any(one.schema != other.schema for one, other in pairwise(pages)):
+                buffer = EventBuffer()
+                for page in pages:
+                    page.read().refill(buffer)
+                number = max(int(entry["path"].rpartition("/")[2].split(".")[0]) for entry in entries) + 1
+                entries = [write_page(directory, streams.named(name), number, buffer, sync=sync)]
+        result += entries
+    return result
+
+
+def remove_leftovers(directory: str, files: list[FileEntry]) -> None:
+    """Remove from a sealed run what its sealing made superfluous."""
+    kept = {entry["path"] for entry in files}
+    for name in os.listdir(directory):
+        path = os.path.join(directory, name)
+        if layout.segment_of(name) or filesystem.is_temporary(name):
+            filesystem.remove(path)
+        elif os.path.isdir(path):
+            for page in os.listdir(path):
+                if f"{name}/{page}" not in kept and (page.endswith(".parquet") or filesystem.is_temporary(page)):
+                    filesystem.remove(os.path.join(path, page))
