@@ -11,6 +11,7 @@ from typing import Any
 
 from filebroker.core.replay import Replay
 from filebroker.core.run import Run
+from filebroker.finding import matching
 from filebroker.finding.inventory import Inventory
 from filebroker.ground import codec, filesystem
 from filebroker.ground.documents import check, describe, modernise
@@ -235,8 +236,8 @@ class Catalog:
                 if owner is not None:
                     return owner
                 raise UnknownRun(
-                    f"the {describe(name, doc)} names the {reference} {doc[reference]!r}, which is no part of a run being "
-                    "recorded here; insert a run's documents in order, its start document first"
+                    f"the {describe(name, doc)} names the {reference} {doc[reference]!r}, which is no part of a run "
+                    "being recorded here; insert a run's documents in order, its start document first"
                 )
         # Before 2019 resources did not name their run.
         owners = list(self._owners.values())
@@ -323,6 +324,10 @@ class Catalog:
                 return run
         raise RunNotFound(f"No run with scan_id={scan_id} in {self.folder.url}")
 
+    def has_uid(self, uid: str) -> bool:
+        """Tell whether there is a run of exactly that uid."""
+        return any(layout.uid_of(directory) == uid for directory in self._inventory)
+
     def by_uid(self, prefix: str) -> Run:
         """Give the run whose uid is, or alone begins with, some characters.
 
@@ -349,6 +354,29 @@ class Catalog:
         if len(runs) > 1:
             raise AmbiguousPrefix(_list_candidates(prefix, len(candidates), runs))
         return runs[0]
+
+    def search(self, text: str | None = None, query: Mapping[str, Any] | None = None) -> Iterator[Run]:
+        """Give the runs whose start documents answer a search, newest first.
+
+        Parameters
+        ----------
+        text
+            Words; a run is found if one of them is among the words of its start document's values.
+        query
+            Values by key or dotted path; a run is found if it has them all.
+
+        Raises
+        ------
+        InvalidQuery
+            The query uses an operator.
+        """
+        query = dict(query or {})
+        matching.check_query(query)
+        return (
+            run
+            for run in self
+            if (text is None or matching.has_words(run.start, text)) and matching.matches(run.start, query)
+        )
 
     def _run(self, directory: str) -> Run | None:
         """Give a run, or warn that it cannot be read."""
@@ -381,11 +409,11 @@ def _explain(recovery: Recovery) -> str:
             return f"the run in {recovery.directory} was complete but not sealed, and is now.{lost}"
         case "interrupted":
             return (
-                f"the recording of the run in {recovery.directory} was cut short; its {recovery.documents} documents were "
-                f"sealed, without a stop document.{lost}"
+                f"the recording of the run in {recovery.directory} was cut short; its {recovery.documents} documents "
+                f"were sealed, without a stop document.{lost}"
             )
         case "unreadable":
-            return f"the recording of the run in {recovery.directory} was cut short and cannot be sealed: {recovery.detail}"
+            return f"the recording of the run in {recovery.directory} was cut short, and it cannot be sealed: {recovery.detail}"
         case _:
             return ""
 

@@ -4,7 +4,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from filebroker.ground.documents import Document, Pair, stream_name, unpack_event_page
+from filebroker.core.ordering import in_time_order
+from filebroker.ground.documents import Document, Pair, stream_name
 from filebroker.ground.errors import DamagedRunWarning
 from filebroker.ground.filesystem import Folder
 from filebroker.storing import columns
@@ -112,6 +113,16 @@ class Run:
         yield from files.documents()
         self._report(files)
 
+    def singles(self) -> Iterator[Pair]:
+        """Give every document by itself, pages unpacked, in an order that a consumer can rely on.
+
+        Nothing comes before what it refers to, the events of all streams come by ascending time, and the
+        stop document comes last.
+        """
+        files = self.files
+        yield from in_time_order(files)
+        self._report(files)
+
 
 class Stream:
     """One stream of a run, as its files were when this was made.
@@ -145,9 +156,8 @@ class Stream:
 
     def events(self) -> Iterator[Document]:
         """Give the events in order, those of event pages one by one."""
-        for page in self._files.pages(self.name):
-            for _, (name, doc) in page.documents():
-                yield from unpack_event_page(doc) if name == "event_page" else (doc,)
+        for _, event in self._files.event_items(self.name):
+            yield event
         self.run._report(self._files)
 
     def values(self, key: str) -> Iterator[Any]:

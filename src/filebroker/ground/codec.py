@@ -149,9 +149,8 @@ def _holds_nonfinite(value: Any) -> bool:
         return any(map(_holds_nonfinite, value.values()))
     if isinstance(value, list | tuple):
         return any(map(_holds_nonfinite, value))
-    if isinstance(value, np.generic | np.ndarray) and value.dtype.kind in "biuSU":
-        return False
-    return True  # anything else is written exactly, to be sure
+    # Anything else is written exactly, to be sure.
+    return not (isinstance(value, np.generic | np.ndarray) and value.dtype.kind in "biuSU")
 
 
 def _dumps_exactly(value: Any) -> bytes:

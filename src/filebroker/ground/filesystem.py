@@ -4,6 +4,7 @@ Reading works on every fsspec filesystem.  What has to be atomic (publishing a f
 directory, locking) is offered on local disks.
 """
 
+import contextlib
 import os
 import uuid
 from collections.abc import Mapping
@@ -144,10 +145,8 @@ def publish(path: str, data: bytes, *, sync: bool) -> None:
 
 def remove(path: str) -> None:
     """Remove a local file if it is there."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 def sync_directory(path: str) -> None:

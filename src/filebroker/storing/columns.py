@@ -286,9 +286,7 @@ def as_arrays(column: Column) -> list[np.ndarray[Any, Any] | None]:
         return [None if blob is None else _from_npy(blob) for blob in values.to_pylist()]
     dtype, shape = np.dtype(column.meta["dtype"]), column.meta.get("shape")
     if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
-        return [
-            np.frombuffer(item.as_buffer(), dtype).reshape(shape) if item.is_valid else None for item in values
-        ]
+        return [np.frombuffer(item.as_buffer(), dtype).reshape(shape) if item.is_valid else None for item in values]
     result: list[np.ndarray[Any, Any] | None] = []
     for item in values:
         array = np.asarray(item.values.to_numpy(zero_copy_only=False), dtype) if item.is_valid else None

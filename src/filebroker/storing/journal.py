@@ -58,7 +58,7 @@ def _encode_with_arrays(ordinal: int, event: Mapping[str, Any]) -> bytes:
         key: {
             "dtype": (array := np.ascontiguousarray(value, value.dtype.newbyteorder("<"))).dtype.str,
             "shape": list(array.shape),
-            "base64": base64.b64encode(array).decode(),
+            "base64": base64.b64encode(array.tobytes()).decode(),
         }
         for key, value in lifted.items()
     }

@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -139,7 +140,7 @@ def _add_bookkeeping(builder: _TableBuilder, buffer: EventBuffer) -> None:
             constants["filled"] = filled[0]
         else:
             builder.add("_filled", _json_or_absent(filled))
-    if all(after - before == 1 for before, after in zip(ordinals, ordinals[1:], strict=False)):
+    if all(after - before == 1 for before, after in pairwise(ordinals)):
         constants["i"] = ordinals[0]
     else:
         builder.add_array("_i", pa.array(ordinals, pa.int64()))
@@ -160,7 +161,7 @@ def _json_or_absent(values: list[Any]) -> Column:
     return Column(pa.array(texts, pa.string()), None, {"encoding": "json"})
 
 
-def to_parquet(table: pa.Table) -> memoryview:
+def to_parquet(table: pa.Table) -> bytes:
     """Write a table as a Parquet file in memory.
 
     The options were chosen by measurement, see docs/decisions/0003-parquet-options.md.
@@ -171,7 +172,8 @@ def to_parquet(table: pa.Table) -> memoryview:
         # store_schema=False drops the schema's metadata as well, so it is added by hand.
         writer.add_key_value_metadata(dict(table.schema.metadata))
         writer.write_table(table, row_group_size=max(1, min(_ROW_GROUP_ROWS, _ROW_GROUP_BYTES // width)))
-    return memoryview(target.getvalue())
+    data: bytes = target.getvalue().to_pybytes()
+    return data
 
 
 def _options(table: pa.Table) -> dict[str, Any]:
@@ -203,7 +205,7 @@ def _options(table: pa.Table) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------- reading
 
 
-def footer_seal(data: bytes | memoryview) -> list[int]:
+def footer_seal(data: bytes) -> list[int]:
     """Give the length of a Parquet file's footer, magic included, and its CRC-32.
 
     Parquet's own checksums guard the pages of a file but not its footer.
@@ -248,12 +250,11 @@ class Page:
     @property
     def data_columns(self) -> list[PageColumn]:
         """The columns of data keys, in their order."""
-        return [
-            PageColumn(name, meta.get("key", name), meta)
-            for name in self._columns
-            if _is_data(name)
-            for meta in [self._metas.get(name, {})]
-        ]
+        return [self._data_column(name) for name in self._columns if _is_data(name)]
+
+    def _data_column(self, name: str) -> PageColumn:
+        meta = self._metas.get(name, {})
+        return PageColumn(name, meta.get("key", name), meta)
 
     def column(self, name: str) -> Column:
         """Give one column, its chunks joined."""
@@ -450,9 +451,7 @@ class PageFile:
             names = {column_name(key) for key in keys}
             wanted = [name for name in wanted if name.removeprefix("_x.") in names | _RESERVED]
         elif data_only:
-            wanted = [
-                name for name in wanted if _is_data(bare := name.removeprefix("_x.")) or bare in _RESERVED
-            ]
+            wanted = [name for name in wanted if _is_data(bare := name.removeprefix("_x.")) or bare in _RESERVED]
         try:
             table = self._file.read(
                 columns=None if wanted == self._names else wanted,

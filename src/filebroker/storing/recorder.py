@@ -216,7 +216,7 @@ class Recorder:
         return known is not None
 
     def _is_known(self, stream: Stream, sequence: "_Sequence", event: Mapping[str, Any]) -> bool:
-        """The same for events, whose uids are looked at only when their seq_num does not rise."""
+        """Tell the same of an event; its uid is looked at only when its seq_num does not rise."""
         if sequence.digests is None:
             sequence.digests = {}
             for buffered in self._events_of(stream):
@@ -277,9 +277,7 @@ class Recorder:
         journal.close()
         if self._committer is None:
             self._committer = ThreadPoolExecutor(1, thread_name_prefix="filebroker-pages")
-        job = self._committer.submit(
-            sealing.commit_segment, self.directory, segment, sync=self._sync != "never"
-        )
+        job = self._committer.submit(sealing.commit_segment, self.directory, segment, sync=self._sync != "never")
         self._committing = segment, job
 
     def _finish_commit(self) -> None:
@@ -303,9 +301,7 @@ class Recorder:
             self._close_journal()
             self._finish_commit()
             manifest = Manifest("sealed", self._count)
-            sealing.seal_run(
-                self.directory, manifest, self._streams, self._segment, sync=self._sync != "never"
-            )
+            sealing.seal_run(self.directory, manifest, self._streams, self._segment, sync=self._sync != "never")
         except Exception as error:  # noqa: BLE001 - whatever it is, the documents are safe and acquisition goes on
             self._lock.release()
             warnings.warn(

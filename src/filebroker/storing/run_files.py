@@ -8,7 +8,7 @@ from functools import cached_property
 from operator import itemgetter
 
 from filebroker.ground import codec
-from filebroker.ground.documents import Document, Pair, stream_name
+from filebroker.ground.documents import Document, Pair, stream_name, unpack_event_page
 from filebroker.ground.errors import DamagedRun, NothingRecorded, UnsupportedFormat
 from filebroker.ground.filesystem import Folder
 from filebroker.storing import layout
@@ -156,9 +156,7 @@ class RunFiles:
     @property
     def stream_names(self) -> list[str]:
         """The streams, in the order of their first descriptors."""
-        return list(
-            dict.fromkeys(stream_name(line.doc) for line in self._lines if line.name == "descriptor")
-        )
+        return list(dict.fromkeys(stream_name(line.doc) for line in self._lines if line.name == "descriptor"))
 
     def documents(self) -> Iterator[Pair]:
         """Give every document in the order in which they were inserted."""
@@ -173,6 +171,23 @@ class RunFiles:
             if page is not None:
                 yield from page.documents()
 
+    def line_items(self) -> Iterator[tuple[int, Pair]]:
+        """Give the documents that are kept as lines, with their ordinals: any but events in pages."""
+        for line in self._lines:
+            if line.name not in ("event", "event_page"):
+                yield line.ordinal, (line.name, self._copy(line))
+
+    def event_items(self, stream: str) -> Iterator[tuple[int, Document]]:
+        """Give the events of a stream with their ordinals, those of event pages one by one."""
+        for page in self.pages(stream):
+            for ordinal, (name, doc) in page.documents():
+                for event in unpack_event_page(doc) if name == "event_page" else (doc,):
+                    yield ordinal, event
+
+    def event_times(self, stream: str) -> list[float]:
+        """Give the times of a stream's events, reading no other column."""
+        return [time for page in self.pages(stream, []) for time in page.values("time")]
+
     @staticmethod
     def _copy(line: Line) -> Document:
         document: Document = codec.plain(line.doc)
@@ -186,9 +201,7 @@ class RunFiles:
     def _entries(self, stream: str) -> list[FileEntry]:
         return sorted((entry for entry in self.files if entry["stream"] == stream), key=itemgetter("first"))
 
-    def pages(
-        self, stream: str, keys: Sequence[str] | None = None, *, data_only: bool = False
-    ) -> Iterator[Page]:
+    def pages(self, stream: str, keys: Sequence[str] | None = None, *, data_only: bool = False) -> Iterator[Page]:
         """Give the event pages of a stream in order, those still in a journal included.
 
         Parameters
@@ -258,7 +271,3 @@ class RunFiles:
             if line.name in ("event", "event_page"):
                 segment.add(line)
         return segment
-
-    def line_documents(self, *names: str) -> list[Document]:
-        """Give the documents of some kinds that are kept as lines: any but events."""
-        return [self._copy(line) for line in self._lines if line.name in names]

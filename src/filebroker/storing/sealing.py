@@ -135,9 +135,7 @@ class Manifest:
     damage: list[str] = field(default_factory=list)
 
 
-def seal_run(
-    directory: str, manifest: Manifest, streams: Streams, last: Segment | None = None, *, sync: bool
-) -> None:
+def seal_run(directory: str, manifest: Manifest, streams: Streams, last: Segment | None = None, *, sync: bool) -> None:
     """Turn a run's committed segments, and one in memory, into a sealed run.
 
     Parameters
@@ -191,9 +189,7 @@ def read_committed(directory: str) -> tuple[list[FileEntry], bytes]:
     return files, body
 
 
-def _merge_uneven_streams(
-    directory: str, files: list[FileEntry], streams: Streams, *, sync: bool
-) -> list[FileEntry]:
+def _merge_uneven_streams(directory: str, files: list[FileEntry], streams: Streams, *, sync: bool) -> list[FileEntry]:
     """Make one page of the pages of a stream whose columns are not of the same types.
 
     Without it a column that held integers at first and floats later would stop pandas and Polars from

@@ -1,0 +1,325 @@
+"""The broker: databroker v1's prompt over a folder."""
+
+import os
+import tempfile
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, overload
+
+from filebroker.core.catalog import Catalog
+from filebroker.faces.header import Header
+from filebroker.faces.results import Results
+from filebroker.faces.wrapping import PrepareHook, wrap_in_deprecated_doct
+from filebroker.ground import config
+from filebroker.ground.errors import (
+    ConfigNotFound,
+    InvalidLookup,
+    InvalidQuery,
+    NotSupported,
+    UnknownCatalogName,
+)
+from filebroker.storing.recorder import Sync
+
+_TIME_KEYWORDS = ("since", "until", "start_time", "stop_time", "data_key")
+
+
+class Broker:
+    """A catalog of runs behind the prompt of databroker v1.
+
+    Parameters
+    ----------
+    catalog
+        A directory, an fsspec URL, or a `Catalog`.  A directory that is missing or empty becomes a catalog
+        when the first document is inserted.
+    storage_options
+        Arguments of the fsspec filesystem.
+    read_only
+        Never write.
+    sync
+        When recorded documents are forced to the disk: ``interval`` (every 100 ms), ``always`` (before
+        `insert` returns) or ``never`` (when the operating system sees fit).
+    name
+        A name for people.
+    external_fetchers
+        Functions of the start and stop documents; their results appear in `Header.ext` under their names.
+
+    Raises
+    ------
+    CatalogNotFound
+        The directory holds other things than a catalog.
+
+    Examples
+    --------
+    >>> db = Broker.named("example")
+    >>> db[-1].start["plan_name"]
+    'scan'
+    """
+
+    def __init__(
+        self,
+        catalog: str | os.PathLike[str] | Catalog,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        read_only: bool = False,
+        sync: Sync = "interval",
+        name: str | None = None,
+        external_fetchers: Mapping[str, Callable[[Any, Any], Any]] | None = None,
+    ) -> None:
+        if not isinstance(catalog, Catalog):
+            catalog = Catalog(catalog, storage_options=storage_options, read_only=read_only, sync=sync)
+        self._catalog = catalog
+        self.name = name
+        self.external_fetchers: dict[str, Callable[[Any, Any], Any]] = dict(external_fetchers or {})
+        #: Every document handed out passes through this function of name and document.
+        self.prepare_hook: PrepareHook = wrap_in_deprecated_doct
+
+    @classmethod
+    def named(cls, name: str) -> "Broker":
+        """Open a catalog by the name it is configured under.
+
+        Parameters
+        ----------
+        name
+            As in `list_configs`; ``temp`` gives a new catalog in a temporary directory.
+
+        Raises
+        ------
+        UnknownCatalogName
+            No configuration has that name; the message lists every place that was looked in.
+        InvalidConfig
+            The configuration cannot be used.
+        """
+        if name == "temp":
+            return temp()
+        try:
+            found = config.find(name)
+        except ConfigNotFound as error:
+            raise UnknownCatalogName(str(error)) from None
+        return cls(found.url, name=found.name, **found.options)
+
+    def __repr__(self) -> str:
+        label = f"{self.name!r} " if self.name else ""
+        return f"<Broker {label}at {self._catalog.folder.url}>"
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog behind the prompt."""
+        return self._catalog
+
+    @property
+    def v1(self) -> "Broker":
+        """The broker itself, for scripts that ask for version 1."""
+        return self
+
+    # -- recording
+
+    def insert(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Record a document; give this to a RunEngine, as in ``RE.subscribe(db.insert)``.
+
+        When it returns, the document survives the death of the process.
+
+        Parameters
+        ----------
+        name
+            ``start``, ``descriptor``, ``event``, ...
+        doc
+            The document.  It is not modified.
+
+        Raises
+        ------
+        FilebrokerError
+            As for `Catalog.insert`.
+        """
+        if name in ("bulk_events", "bulk_datum"):
+            warnings.warn(f"{name} is an old form; its parts are stored one by one", UserWarning, stacklevel=2)
+        self._catalog.insert(name, doc)
+
+    def close(self) -> None:
+        """Stop recording; see `Catalog.close`."""
+        self._catalog.close()
+
+    # -- finding
+
+    def __call__(self, text_search: str | None = None, **query: Any) -> Results:
+        """Search the start documents.
+
+        Parameters
+        ----------
+        text_search
+            Words; a run is found if one of them is among the words of its start document's values.
+        **query
+            Values by key; ``**{'sample.name': 'LaB6'}`` for nested ones.  A list has a value if one of its
+            items equals it.
+
+        Returns
+        -------
+        Results
+            The headers, newest first, found as they are iterated over.
+
+        Raises
+        ------
+        InvalidQuery
+            The search uses an operator, or a keyword for time ranges, which are not offered yet.
+
+        Examples
+        --------
+        >>> db = Broker.named("example")
+        >>> {header.start["plan_name"] for header in db(plan_name="grid_scan")}
+        {'grid_scan'}
+        """
+        for keyword in _TIME_KEYWORDS:
+            if keyword in query:
+                raise InvalidQuery(
+                    f"searching by {keyword!r} is not offered yet; loop over the headers and compare "
+                    "header.start['time']"
+                )
+        self._catalog.search(text_search, query)  # refuses what it does not understand, at once
+        shown = [repr(text_search)] * (text_search is not None) + [f"{key}={value!r}" for key, value in query.items()]
+        return Results(self, lambda: self._catalog.search(text_search, query), f"db({', '.join(shown)})")
+
+    @overload
+    def __getitem__(self, key: int | str) -> Header: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[Header]: ...
+    @overload
+    def __getitem__(self, key: Iterable[Any]) -> list[Any]: ...
+    def __getitem__(self, key: Any) -> Any:
+        """Give a run by its position, its scan_id or the beginning of its uid.
+
+        Parameters
+        ----------
+        key
+            A negative integer counts from the newest run.  Any other integer is a scan_id, the newest of
+            that number.  A string is a uid or the beginning of one; of digits alone, a scan_id.  A slice
+            such as ``db[-5:]`` gives a list, newest first.  An iterable of keys gives a list.
+
+        Raises
+        ------
+        NotEnoughRuns
+            The position reaches further back than there are runs.
+        RunNotFound
+            No run has that scan_id or uid.
+        AmbiguousPrefix
+            Several uids begin so; the message lists them.
+        InvalidLookup
+            A slice that counts from the oldest run.
+        """
+        if isinstance(key, slice):
+            return [self[index] for index in reversed(_indices(key))]
+        if isinstance(key, str):
+            return self._by_text(key)
+        if isinstance(key, bytes) or key is None:
+            raise TypeError(f"{key!r} names no run; give a position, a scan_id or a uid")
+        if isinstance(key, Iterable):
+            return [self[item] for item in key]
+        number = int(key)
+        run = self._catalog.newest(-number) if number < 0 else self._catalog.by_scan_id(number)
+        return Header(self, run)
+
+    def _by_text(self, key: str) -> Header:
+        if key.strip().lstrip("+-").isdecimal() and not self._catalog.has_uid(key):
+            header: Header = self[int(key)]
+            return header
+        return Header(self, self._catalog.by_uid(key))
+
+    def __bool__(self) -> bool:
+        return True
+
+    def fetch_external(self, start: Any, stop: Any) -> dict[str, Any]:
+        """Give what each of `external_fetchers` gives for a run."""
+        return {name: fetch(start, stop) for name, fetch in self.external_fetchers.items()}
+
+    # -- many headers at once
+
+    def get_documents(self, headers: Header | Iterable[Header], *args: Any, **kwargs: Any) -> Iterator[tuple[str, Any]]:
+        """Give the documents of one or more runs; see `Header.documents`."""
+        _refuse_registry(kwargs)
+        for header in _listed(headers):
+            yield from header.documents(*args, **kwargs)
+
+    def get_events(self, headers: Header | Iterable[Header], *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """Give the events of one or more runs; see `Header.events`."""
+        _refuse_registry(kwargs)
+        for header in _listed(headers):
+            yield from header.events(*args, **kwargs)
+
+    def get_table(self, headers: Header | Iterable[Header], *args: Any, **kwargs: Any) -> Any:
+        """Give the tables of one or more runs as one; see `Header.table`."""
+        import pandas as pd
+
+        _refuse_registry(kwargs)
+        tables = [header.table(*args, **kwargs) for header in _listed(headers)]
+        full = [table for table in tables if len(table.columns)]
+        return pd.concat(full) if len(full) > 1 else (full or tables or [pd.DataFrame()])[0]
+
+    @staticmethod
+    def get_fields(header: Header, name: str | None = None) -> set[str]:
+        """Give the names of the fields of a run, or of one of its streams."""
+        return header.fields() if name is None else header.fields(name)
+
+    def restream(
+        self, headers: Header | Iterable[Header], fields: Iterable[str] | None = None, fill: bool = False
+    ) -> Iterator[tuple[str, Any]]:
+        """Give all documents of one or more runs, for a consumer of live documents."""
+        return self.get_documents(headers, fields=fields, fill=fill)
+
+    stream = restream
+
+    def process(
+        self,
+        headers: Header | Iterable[Header],
+        func: Callable[[str, Any], Any],
+        fields: Iterable[str] | None = None,
+        fill: bool = False,
+    ) -> None:
+        """Call a function with each name and document of one or more runs."""
+        for name, doc in self.restream(headers, fields=fields, fill=fill):
+            func(name, doc)
+
+
+def _listed(headers: Header | Iterable[Header]) -> Iterable[Header]:
+    return [headers] if isinstance(headers, Header) else headers
+
+
+def _refuse_registry(kwargs: dict[str, Any]) -> None:
+    if kwargs.pop("handler_registry", None) is not None:
+        raise NotSupported("handlers belong to a broker, not to a call; register them there")
+
+
+def _indices(key: slice) -> list[int]:
+    """Give the positions that a slice stands for, oldest first."""
+    start, stop, step = key.start, key.stop, key.step
+    if start is None or start >= 0 or (stop is not None and stop > 0):
+        raise InvalidLookup(
+            f"db[{'' if start is None else start}:{'' if stop is None else stop}] would count from the oldest run; "
+            "a slice counts back from the newest, as in db[-5:]"
+        )
+    return list(range(start, stop or 0, step or 1))
+
+
+def temp() -> Broker:
+    """Open a new, empty catalog in a temporary directory, which is removed when it is no longer used.
+
+    Examples
+    --------
+    >>> db = temp()
+    >>> db.insert("start", {"uid": "84d9ee44", "time": 1763821925.0})
+    >>> db[-1].start["uid"]
+    '84d9ee44'
+    >>> db.close()
+    """
+    directory = tempfile.TemporaryDirectory(prefix="filebroker-", ignore_cleanup_errors=True)
+    broker = Broker(directory.name, name="temp")
+    weakref.finalize(broker, _discard, broker.catalog, directory)
+    return broker
+
+
+def _discard(catalog: Catalog, directory: "tempfile.TemporaryDirectory[str]") -> None:
+    catalog.close()
+    directory.cleanup()
+
+
+def temp_config() -> None:
+    """Raise `NotSupported`: a temporary catalog needs no configuration."""
+    raise NotSupported("a temporary catalog needs no configuration; call filebroker.temp()")

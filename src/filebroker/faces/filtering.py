@@ -1,0 +1,92 @@
+"""Which documents, and which fields of an event, a reader of databroker v1 asked for."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from filebroker.core.run import Run
+from filebroker.ground.documents import Document
+from filebroker.ground.documents import stream_name as stream_of
+
+
+class ALL:
+    """Stands for all streams where the name of one is asked for."""
+
+
+class DocumentFilter:
+    """Keeps the documents of one stream, and some fields of its events.
+
+    Parameters
+    ----------
+    run
+        The run.
+    stream_name
+        A stream, or `ALL`.
+    fields
+        Regular expressions, None for all fields.
+    """
+
+    def __init__(self, run: Run, stream_name: Any, fields: Iterable[str] | None) -> None:
+        self._run, self._stream = run, stream_name
+        self._patterns = None if fields is None else [re.compile(pattern) for pattern in fields]
+        self._kept: set[str] = set()
+        self._added: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+
+    def __call__(self, name: str, doc: Document) -> Document | None:
+        """Give the document as it shall be handed out, None if it is left out."""
+        if name == "descriptor":
+            if self._stream is not ALL and stream_of(doc) != self._stream:
+                return None
+            self._kept.add(doc["uid"])
+        elif name == "event":
+            return self._event(doc) if doc["descriptor"] in self._kept else None
+        return doc
+
+    def _event(self, event: Document) -> Document | None:
+        if self._patterns is None:
+            return event
+        for part in ("data", "timestamps"):
+            event[part] = {key: value for key, value in event[part].items() if self._matches(key)}
+        data, stamps = self._additions(event["descriptor"])
+        event["data"].update(data)
+        event["timestamps"].update(stamps)
+        return event if event["data"] else None
+
+    def _additions(self, descriptor_uid: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Give what is added to the events of a descriptor, and the timestamps of it."""
+        if descriptor_uid not in self._added:
+            descriptor = next(doc for doc in self._run.descriptors if doc["uid"] == descriptor_uid)
+            self._added[descriptor_uid] = self._gather(descriptor)
+        return self._added[descriptor_uid]
+
+    def _gather(self, descriptor: Document) -> tuple[dict[str, Any], dict[str, Any]]:
+        start, stop = self._run.start, self._run.stop or {}
+        data: dict[str, Any] = {}
+        stamps: dict[str, Any] = {}
+        sources: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = [
+            (device.get("data", {}), device.get("timestamps", {}))
+            for device in descriptor.get("configuration", {}).values()
+        ]
+        sources += [(doc, dict.fromkeys(doc, doc["time"])) for doc in (start, stop) if doc]
+        for values, times in sources:
+            for key, value in values.items():
+                if key not in data and key not in descriptor["data_keys"] and self._matches(key):
+                    data[key], stamps[key] = value, times.get(key)
+        return data, stamps
+
+    def _matches(self, name: str) -> bool:
+        return any(pattern.fullmatch(name) for pattern in self._patterns or ())
+
+    def additions_of_stream(self) -> dict[str, Any]:
+        """Give what is added to every event of the stream, by its first descriptor."""
+        if self._patterns is None:
+            return {}
+        for doc in self._run.descriptors:
+            if stream_of(doc) == self._stream:
+                return self._additions(doc["uid"])[0]
+        return {}
+
+
+def added_fields(run: Run, stream_name: str, fields: Iterable[str] | None) -> dict[str, Any]:
+    """Give what ``fields`` add to a table from the configuration, the start and the stop document."""
+    return DocumentFilter(run, stream_name, fields).additions_of_stream()
