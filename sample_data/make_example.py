@@ -4,7 +4,7 @@ The runs are simulated with ``ophyd.sim`` and recorded by the real RunEngine thr
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bluesky import RunEngine, RunEngineInterrupted, plan_stubs as bps, plans as bp
@@ -23,7 +23,7 @@ def spoiled(error: Exception) -> Callable:
 
     @stage_decorator([sim.det])
     @run_decorator(md={"plan_name": "alignment", "comment": "the beam was lost"})
-    def plan():
+    def plan() -> Iterator:
         for _ in range(2):
             yield from bps.trigger_and_read([sim.det, sim.motor])
         raise error

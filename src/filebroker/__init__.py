@@ -13,28 +13,18 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from filebroker.core.catalog import Catalog as Catalog
-    from filebroker.faces.broker import Broker as Broker
-    from filebroker.faces.broker import temp as temp
-    from filebroker.faces.broker import temp_config as temp_config
+    from filebroker.faces.broker import Broker as Broker, temp as temp, temp_config as temp_config
     from filebroker.faces.filtering import ALL as ALL
     from filebroker.faces.header import Header as Header
     from filebroker.faces.results import Results as Results
     from filebroker.faces.wrapping import (
         DeprecatedDoct as DeprecatedDoct,
-    )
-    from filebroker.faces.wrapping import (
         wrap_in_deprecated_doct as wrap_in_deprecated_doct,
-    )
-    from filebroker.faces.wrapping import (
         wrap_in_doct as wrap_in_doct,
     )
     from filebroker.ground.config import (
         describe_configs as describe_configs,
-    )
-    from filebroker.ground.config import (
         list_configs as list_configs,
-    )
-    from filebroker.ground.config import (
         lookup_config as lookup_config,
     )
 

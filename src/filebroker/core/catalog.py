@@ -413,7 +413,7 @@ def _explain(recovery: Recovery) -> str:
                 f"were sealed, without a stop document.{lost}"
             )
         case "unreadable":
-            return f"the recording of the run in {recovery.directory} was cut short, and it cannot be sealed: {recovery.detail}"
+            return f"the run in {recovery.directory} was cut short and cannot be sealed: {recovery.detail}"
         case _:
             return ""
 

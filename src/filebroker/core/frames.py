@@ -57,7 +57,9 @@ def _page_frame(page: Page, order: Sequence[str]) -> pd.DataFrame:
     for item in items:
         # The event's own time keeps its name; a data key "time" takes the name of its Parquet column.
         data[item.name if item.key == "time" else item.key] = _values(page, item)
-    return pd.DataFrame({"time": time, **data}, index=pd.Index(_plain_values(page, "seq_num")))
+    frame = pd.DataFrame({"time": time, **data})
+    frame.index = pd.Index(_plain_values(page, "seq_num"))
+    return frame
 
 
 def _plain_values(page: Page, name: str) -> Any:
@@ -89,9 +91,9 @@ def _typed(raw: pa.ChunkedArray) -> Any:
     return raw.to_numpy()
 
 
-def _objects(values: Sequence[Any]) -> np.ndarray[Any, Any]:
-    """Give values as an array of objects, whatever sequences they are."""
+def _objects(values: Sequence[Any]) -> "pd.Series[Any]":
+    """Give values as a column of objects, whatever they are."""
     result = np.empty(len(values), dtype=object)
     for row, value in enumerate(values):
         result[row] = np.nan if value is ABSENT else value
-    return result
+    return pd.Series(result, dtype=object)

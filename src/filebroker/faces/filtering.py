@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from filebroker.core.run import Run
-from filebroker.ground.documents import Document
-from filebroker.ground.documents import stream_name as stream_of
+from filebroker.ground.documents import Document, stream_name as stream_of
 
 
 class ALL:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from filebroker.core.run import Run
 from filebroker.faces import html
 from filebroker.faces.filtering import ALL, DocumentFilter, added_fields
-from filebroker.ground.documents import Document, describe
-from filebroker.ground.documents import stream_name as stream_of
+from filebroker.ground.documents import Document, describe, stream_name as stream_of
 from filebroker.ground.errors import MissingHandler
 
 if TYPE_CHECKING:

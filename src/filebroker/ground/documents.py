@@ -86,16 +86,22 @@ def check(name: str, doc: Mapping[str, Any]) -> None:
 
 def _check_lengths(page: Mapping[str, Any]) -> None:
     """Refuse an event page whose columns have different lengths."""
-    rows = len(page["seq_num"])
+    rows = _length(page["seq_num"])
     columns = {"uid": page["uid"], "time": page["time"]}
     for part in ("data", "timestamps", "filled"):
         columns.update({f"{part}[{key!r}]": column for key, column in page.get(part, {}).items()})
     for label, column in columns.items():
-        if not isinstance(column, _ARRAY) or np.ndim(column) == 0 or len(column) != rows:
-            found = len(column) if isinstance(column, _ARRAY) and np.ndim(column) else "no list of"
+        found = _length(column)
+        if found != rows:
             raise InvalidDocument(
                 f"the {describe('event_page', page)} has {found} values in {label}, but {rows} in seq_num"
             )
+
+
+def _length(column: Any) -> int | str:
+    if isinstance(column, np.ndarray):
+        return len(column) if column.ndim else "no list of"
+    return len(column) if isinstance(column, list | tuple) else "no list of"
 
 
 def describe(name: str, doc: Mapping[str, Any]) -> str:

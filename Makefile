@@ -1,0 +1,39 @@
+# Two commands for a new machine: "make demo" and "make test".
+# They need Python 3.11 or later with pip, and make; everything else is installed into .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test bench example clean
+
+demo: $(VENV)/installed
+	@$(BIN)/filebroker demo
+
+test: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/installed-test
+	$(BIN)/python benchmarks/run.py
+
+# Record the example catalog anew.
+example: $(VENV)/installed-test
+	$(BIN)/python sample_data/make_example.py
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/installed-test: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,check]'
+	touch $@ $(VENV)/installed
+
+clean:
+	rm -rf $(VENV)
