@@ -47,7 +47,7 @@ def files_outside(root: Path) -> list[Path]:
 
 
 def test_an_unknown_name_is_refused(catalog: Catalog) -> None:
-    with pytest.raises(UnknownDocumentName, match="'evnt'.*the names are.*descriptor"):
+    with pytest.raises(UnknownDocumentName, match=r"'evnt'.*the names are.*descriptor"):
         catalog.insert("evnt", {})
     with pytest.raises(AttributeError):
         catalog.insert("evnt", {})

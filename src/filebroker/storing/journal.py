@@ -174,18 +174,23 @@ class JournalFile:
         except OSError as error:
             raise StorageError(f"cannot create the journal {path}: {error.strerror}") from error
 
-    def append(self, line: bytes) -> None:
+    def append(self, line: bytes, *, sync: bool = False) -> None:
         """Append one line, or leave the file as it was.
+
+        Parameters
+        ----------
+        line
+            A whole line, with its newline.
+        sync
+            Return only when it would survive a power cut.
 
         Raises
         ------
         StorageError
-            The line could not be written, for example on a full disk.
+            The line could not be written, for example on a full disk, or what was written before could not
+            be forced to the disk.
         """
-        if self._failure is not None:
-            raise StorageError(
-                self._failure.errno, f"cannot force {self.path} to the disk: {self._failure.strerror}"
-            ) from self._failure
+        self._check()
         try:
             written = os.write(self._descriptor, line)
             while written < len(line):
@@ -193,9 +198,21 @@ class JournalFile:
         except OSError as error:
             self._take_back()
             raise StorageError(error.errno, f"cannot write to {self.path}: {error.strerror}") from error
+        if sync:
+            self.sync()
+            if self._failure is not None:
+                self._take_back()
+                self._check()
         self.size += len(line)
         self.lines += 1
-        self.unsynced = True
+        self.unsynced = not sync
+
+    def _check(self) -> None:
+        """Refuse to go on after a failure to force the file to the disk: what is there is unknown."""
+        if self._failure is not None:
+            raise StorageError(
+                self._failure.errno, f"cannot force {self.path} to the disk: {self._failure.strerror}"
+            ) from self._failure
 
     def _take_back(self) -> None:
         """Cut off what a failed append left behind."""

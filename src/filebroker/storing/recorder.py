@@ -240,7 +240,7 @@ class Recorder:
 
     def _append(self, line: bytes) -> None:
         try:
-            self._journal.append(line)
+            self._journal.append(line, sync=self._sync == "always")
         except StorageError as error:
             raise StorageError(
                 error.errno,
@@ -248,8 +248,6 @@ class Recorder:
                 f"before it are safe in {self.directory}; insert it again once there is space",
             ) from error
         self._count += 1
-        if self._sync == "always":
-            self._journal.sync()
 
     def _open_segment(self, number: int) -> None:
         journal = JournalFile(os.path.join(self.directory, layout.journal_name(number)))
