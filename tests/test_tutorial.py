@@ -23,7 +23,7 @@ path: {path}
 DET = [0.6065306597126334, 0.1353352832366127, 0.011108996538242306, 0.00033546262790251185, 3.726653172078671e-06]
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A home directory with nothing in it but the configuration of the tutorial."""
     home = tmp_path_factory.mktemp("home")
@@ -34,6 +34,13 @@ def home(tmp_path_factory):
         patch.setenv("HOME", str(home))
         patch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
         yield home
+
+
+@pytest.fixture(autouse=True)
+def at_home(home, monkeypatch):
+    """Whatever home other fixtures give to a single test, the tutorial has its own."""
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
 
 
 @pytest.fixture(scope="module")

@@ -110,13 +110,13 @@ class Catalog:
             raise StorageError(error.errno, f"cannot read {self.folder.path(layout.MARKER)}: {error}") from error
         try:
             marker = codec.loads(text)
-            version, requires = marker["format"], marker.get("requires", [])
-        except (ValueError, KeyError, TypeError) as error:
+            version, requires = marker["format"], list(marker.get("requires", []))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UnsupportedFormat(
                 f"{self.folder.path(layout.MARKER)} is damaged ({error!r}); the runs beside it are unharmed. "
                 'Replace its content by {"format": 1, "requires": []}'
             ) from error
-        if version > layout.FORMAT or requires:
+        if type(version) is not int or version != layout.FORMAT or requires:
             raise UnsupportedFormat(
                 f"the catalog {self.folder.url} has format {version} {requires or ''}, and this version of filebroker "
                 f"reads format {layout.FORMAT}; upgrade filebroker"

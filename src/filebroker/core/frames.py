@@ -31,7 +31,7 @@ def to_frame(pages: Sequence[Page], order: Sequence[str] = ()) -> pd.DataFrame:
     """
     pages = [page for page in pages if page.rows]
     if not pages:
-        return pd.DataFrame(index=pd.Index([], name="seq_num", dtype="int64"))
+        return empty_frame()
     if len(pages) > 1 and all(_alike(one, other) for one, other in pairwise(pages)):
         schema = pages[0].table.schema
         tables = [page.table.replace_schema_metadata(schema.metadata) for page in pages]
@@ -40,6 +40,11 @@ def to_frame(pages: Sequence[Page], order: Sequence[str] = ()) -> pd.DataFrame:
     frame = frames[0] if len(frames) == 1 else pd.concat(frames)
     frame.index.name = "seq_num"
     return frame
+
+
+def empty_frame() -> pd.DataFrame:
+    """Give the table of a stream without events: no rows and no columns."""
+    return pd.DataFrame(index=pd.Index([], name="seq_num", dtype="int64"))
 
 
 def _alike(one: Page, other: Page) -> bool:
@@ -86,7 +91,8 @@ def _values(page: Page, item: PageColumn) -> Any:
 def _typed(raw: pa.ChunkedArray) -> Any:
     if pa.types.is_string(raw.type):
         return raw.to_pandas()
-    if raw.null_count and not pa.types.is_floating(raw.type) and not pa.types.is_integer(raw.type):
+    numeric = pa.types.is_floating(raw.type) or pa.types.is_integer(raw.type)
+    if raw.null_count and (not numeric or raw.null_count == len(raw)):
         return _objects(raw.to_pylist())
     return raw.to_numpy()
 

@@ -100,6 +100,7 @@ class Run:
             The run has no stream of that name.
         """
         files = self.files
+        files.hold()
         if name not in files.stream_names:
             raise KeyError(f"run {self.uid!r} has no stream {name!r}; it has {files.stream_names}")
         return Stream(self, files, name)
@@ -120,6 +121,7 @@ class Run:
         stop document comes last.
         """
         files = self.files
+        files.hold()
         yield from in_time_order(files)
         self._report(files)
 
@@ -159,6 +161,10 @@ class Stream:
         for _, event in self._files.event_items(self.name):
             yield event
         self.run._report(self._files)
+
+    def descriptor_uids(self) -> list[str]:
+        """Give the uid of each event's descriptor, in order."""
+        return [event["descriptor"] for event in self.events()]
 
     def values(self, key: str) -> Iterator[Any]:
         """Give the values of one data key, reading no other column.

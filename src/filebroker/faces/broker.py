@@ -5,9 +5,10 @@ import tempfile
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from filebroker.core.catalog import Catalog
+from filebroker.faces.filtering import ALL
 from filebroker.faces.header import Header
 from filebroker.faces.results import Results
 from filebroker.faces.wrapping import PrepareHook, wrap_in_deprecated_doct
@@ -20,6 +21,9 @@ from filebroker.ground.errors import (
     UnknownCatalogName,
 )
 from filebroker.storing.recorder import Sync
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TIME_KEYWORDS = ("since", "until", "start_time", "stop_time", "data_key")
 
@@ -232,26 +236,75 @@ class Broker:
 
     # -- many headers at once
 
-    def get_documents(self, headers: Header | Iterable[Header], *args: Any, **kwargs: Any) -> Iterator[tuple[str, Any]]:
-        """Give the documents of one or more runs; see `Header.documents`."""
-        _refuse_registry(kwargs)
-        for header in _listed(headers):
-            yield from header.documents(*args, **kwargs)
+    def get_documents(
+        self,
+        headers: Header | Iterable[Header],
+        stream_name: Any = ALL,
+        fields: Iterable[str] | None = None,
+        fill: bool | Iterable[str] = False,
+        handler_registry: None = None,
+    ) -> Iterator[tuple[str, Any]]:
+        """Give the documents of one or more runs; see `Header.documents`.
 
-    def get_events(self, headers: Header | Iterable[Header], *args: Any, **kwargs: Any) -> Iterator[Any]:
-        """Give the events of one or more runs; see `Header.events`."""
-        _refuse_registry(kwargs)
+        Raises
+        ------
+        NotSupported
+            ``handler_registry`` is given.
+        """
+        _refuse_registry(handler_registry)
+        patterns = None if fields is None else list(fields)
         for header in _listed(headers):
-            yield from header.events(*args, **kwargs)
+            yield from header.documents(stream_name, patterns, fill)
 
-    def get_table(self, headers: Header | Iterable[Header], *args: Any, **kwargs: Any) -> Any:
-        """Give the tables of one or more runs as one; see `Header.table`."""
+    def get_events(
+        self,
+        headers: Header | Iterable[Header],
+        stream_name: Any = "primary",
+        fields: Iterable[str] | None = None,
+        fill: bool | Iterable[str] = False,
+        handler_registry: None = None,
+    ) -> Iterator[Any]:
+        """Give the events of one or more runs; see `Header.events`.
+
+        Raises
+        ------
+        NotSupported
+            ``handler_registry`` is given.
+        """
+        for name, doc in self.get_documents(headers, stream_name, fields, fill, handler_registry):
+            if name == "event":
+                yield doc
+
+    def get_table(
+        self,
+        headers: Header | Iterable[Header],
+        stream_name: str = "primary",
+        fields: Iterable[str] | None = None,
+        fill: bool = False,
+        handler_registry: None = None,
+        convert_times: bool = True,
+        timezone: str | None = None,
+        localize_times: bool = True,
+    ) -> "pd.DataFrame":
+        """Give the tables of one or more runs as one; see `Header.table`.
+
+        Raises
+        ------
+        NotSupported
+            ``handler_registry`` is given.
+        """
         import pandas as pd
 
-        _refuse_registry(kwargs)
-        tables = [header.table(*args, **kwargs) for header in _listed(headers)]
+        from filebroker.core import frames
+
+        _refuse_registry(handler_registry)
+        patterns = None if fields is None else list(fields)
+        tables = (
+            header.table(stream_name, patterns, fill, timezone, convert_times, localize_times)
+            for header in _listed(headers)
+        )
         full = [table for table in tables if len(table.columns)]
-        return pd.concat(full) if len(full) > 1 else (full or tables or [pd.DataFrame()])[0]
+        return pd.concat(full) if full else frames.empty_frame()
 
     @staticmethod
     def get_fields(header: Header, name: str | None = None) -> set[str]:
@@ -282,8 +335,8 @@ def _listed(headers: Header | Iterable[Header]) -> Iterable[Header]:
     return [headers] if isinstance(headers, Header) else headers
 
 
-def _refuse_registry(kwargs: dict[str, Any]) -> None:
-    if kwargs.pop("handler_registry", None) is not None:
+def _refuse_registry(handler_registry: object) -> None:
+    if handler_registry is not None:
         raise NotSupported("handlers belong to a broker, not to a call; register them there")
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from filebroker.core.run import Run
+from filebroker.core.run import Run, Stream
 from filebroker.ground.documents import Document, stream_name as stream_of
 
 
@@ -46,12 +46,12 @@ class DocumentFilter:
             return event
         for part in ("data", "timestamps"):
             event[part] = {key: value for key, value in event[part].items() if self._matches(key)}
-        data, stamps = self._additions(event["descriptor"])
+        data, stamps = self.additions(event["descriptor"])
         event["data"].update(data)
         event["timestamps"].update(stamps)
         return event if event["data"] else None
 
-    def _additions(self, descriptor_uid: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    def additions(self, descriptor_uid: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Give what is added to the events of a descriptor, and the timestamps of it."""
         if descriptor_uid not in self._added:
             descriptor = next(doc for doc in self._run.descriptors if doc["uid"] == descriptor_uid)
@@ -76,16 +76,19 @@ class DocumentFilter:
     def _matches(self, name: str) -> bool:
         return any(pattern.fullmatch(name) for pattern in self._patterns or ())
 
-    def additions_of_stream(self) -> dict[str, Any]:
-        """Give what is added to every event of the stream, by its first descriptor."""
-        if self._patterns is None:
-            return {}
-        for doc in self._run.descriptors:
-            if stream_of(doc) == self._stream:
-                return self._additions(doc["uid"])[0]
+
+def added_columns(stream: Stream, fields: Iterable[str] | None) -> dict[str, list[Any]]:
+    """Give what ``fields`` add to a table from the configuration, the start and the stop document.
+
+    Each event has what its own descriptor adds.  The start document's ``time`` is not among it, because
+    the table has the events' own.
+    """
+    if fields is None:
         return {}
-
-
-def added_fields(run: Run, stream_name: str, fields: Iterable[str] | None) -> dict[str, Any]:
-    """Give what ``fields`` add to a table from the configuration, the start and the stop document."""
-    return DocumentFilter(run, stream_name, fields).additions_of_stream()
+    chosen = DocumentFilter(stream.run, stream.name, fields)
+    added = {doc["uid"]: chosen.additions(doc["uid"])[0] for doc in stream.descriptors}
+    names = dict.fromkeys(name for data in added.values() for name in data if name != "time")
+    if not names:
+        return {}
+    descriptors = stream.descriptor_uids()
+    return {name: [added[uid].get(name) for uid in descriptors] for name in names}

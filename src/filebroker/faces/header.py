@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from filebroker.core.run import Run
 from filebroker.faces import html
-from filebroker.faces.filtering import ALL, DocumentFilter, added_fields
+from filebroker.faces.filtering import ALL, DocumentFilter, added_columns
 from filebroker.ground.documents import Document, describe, stream_name as stream_of
 from filebroker.ground.errors import MissingHandler
 
@@ -67,11 +67,18 @@ class Header:
     @property
     def descriptors(self) -> list[Any]:
         """The descriptors of all streams, newest first."""
-        return [self.db.prepare_hook("descriptor", doc) for doc in reversed(self._run.descriptors)]
+        newest_first = sorted(self._run.descriptors, key=lambda doc: doc["time"], reverse=True)
+        return [self.db.prepare_hook("descriptor", doc) for doc in newest_first]
 
     @property
     def stream_names(self) -> list[str]:
-        """The names of the run's streams."""
+        """The names of the run's streams.  A descriptor without a name counts as ``primary``."""
+        if any("name" not in doc for doc in self._run.descriptors):
+            warnings.warn(
+                f"run {self.uid!r} has a descriptor without a name; its stream counts as 'primary'",
+                UserWarning,
+                stacklevel=2,
+            )
         return self._run.stream_names
 
     @property
@@ -263,10 +270,11 @@ class Header:
         """
         import pandas as pd
 
+        from filebroker.core import frames
+
         patterns = None if fields is None else list(fields)
-        frame = pd.DataFrame(index=pd.Index([], name="seq_num", dtype="int64"))
         if not isinstance(stream_name, str) or stream_name not in self._run.stream_names:
-            return frame
+            return frames.empty_frame()
         stream = self._run[stream_name]
         keys = None if patterns is None else [key for key in stream.keys if _matches_any(patterns, key)]
         if fill:
@@ -274,12 +282,11 @@ class Header:
                 {"data": dict.fromkeys(stream.keys if keys is None else keys)}, self._external_fields()
             )
         frame = stream.to_pandas(keys)
-        for key, value in added_fields(self._run, stream_name, patterns).items():
-            frame[key] = (
-                value if value is None or isinstance(value, str | int | float) else _repeated(value, len(frame))
-            )
+        if len(frame):
+            for key, values in added_columns(stream, patterns).items():
+                frame[key] = pd.Series(values, index=frame.index)
         if list(frame.columns) in (["time"], []):
-            return pd.DataFrame(index=pd.Index([], name="seq_num", dtype="int64"))
+            return frames.empty_frame()
         if convert_times or localize_times:
             frame["time"] = pd.to_datetime(frame["time"], unit="s")
         return frame
@@ -347,7 +354,8 @@ class Header:
         parts = [f"scan_id={start['scan_id']}"] if "scan_id" in start else []
         parts += [str(start["plan_name"])] if "plan_name" in start else []
         parts.append(str(stop.get("exit_status", "stopped")) if stop else "no stop document")
-        parts += [f"streams: {', '.join(self.stream_names)}"] if self.stream_names else []
+        names = self._run.stream_names
+        parts += [f"streams: {', '.join(names)}"] if names else []
         return f"<Header {self.uid[:8]} {_when(start['time'])} {', '.join(parts)}>"
 
     def _repr_html_(self) -> str:
@@ -361,13 +369,6 @@ def _when(time: float) -> str:
         return datetime.fromtimestamp(time).isoformat(" ", "seconds")
     except (ValueError, OverflowError, OSError):
         return f"at {time!r}"
-
-
-def _repeated(value: Any, count: int) -> Any:
-    """Give a list or dict as a column that has it in every row."""
-    import pandas as pd
-
-    return pd.Series([value] * count, dtype=object).to_numpy()
 
 
 def _matches_any(patterns: Iterable[str], name: str) -> bool:

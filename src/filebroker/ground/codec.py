@@ -18,8 +18,8 @@ import orjson
 
 from filebroker.ground.errors import UnstorableValue
 
-#: Deeper nesting is refused when written and when read.
-MAX_DEPTH = 250
+#: Deeper nesting is refused.  It is no less than what orjson writes, so what was written can be read.
+MAX_DEPTH = 256
 #: Python itself refuses to print or parse integers with more decimal digits.
 MAX_DIGITS = 4300
 

@@ -142,7 +142,8 @@ def list_configs(paths: Sequence[str] | None = None) -> list[str]:
     """
     found: dict[str, str] = {}
     for config in _all(paths):
-        if config.name in found and os.path.realpath(found[config.name]) != os.path.realpath(config.file):
+        shadowed = config.name in found and os.path.realpath(found[config.name]) != os.path.realpath(config.file)
+        if shadowed and not config.file.startswith(str(_shipped_catalogs())):
             warnings.warn(
                 f"the catalog {config.name!r} is configured in {found[config.name]} and in {config.file}; "
                 "the first is used",

@@ -44,7 +44,8 @@ REQUIRED: dict[str, dict[str, tuple[type, ...]]] = {
 #: Names of documents that describe external files.
 ASSET_NAMES = frozenset({"resource", "datum", "datum_page", "stream_resource", "stream_datum"})
 
-EVENT_KEYS = ("descriptor", "uid", "time", "seq_num", "data", "timestamps", "filled")
+#: The keys of an event, in the order in which the RunEngine puts them.
+EVENT_KEYS = ("uid", "time", "data", "timestamps", "seq_num", "filled", "descriptor")
 
 
 def check(name: str, doc: Mapping[str, Any]) -> None:
@@ -161,7 +162,7 @@ def pack_event_page(events: list[Document]) -> Document:
     for key, value in events[0].items():
         if key in ("data", "timestamps", "filled"):
             page[key] = {name: [event[key][name] for event in events] for name in value}
-        elif key == "descriptor":
+        elif key == "descriptor" or key not in EVENT_KEYS:
             page[key] = value
         else:
             page[key] = [event[key] for event in events]

@@ -91,8 +91,11 @@ class UnsupportedFormat(FilebrokerError, ValueError):
     """The catalog or run was written in a format that this version cannot read."""
 
 
-class ReadOnlyCatalog(FilebrokerError, PermissionError):
-    """A document was inserted into a catalog that was opened for reading."""
+class ReadOnlyCatalog(FilebrokerError, RuntimeError, PermissionError):
+    """A document was inserted into a catalog that was opened for reading.
+
+    A `RuntimeError` too, because databroker raises one.
+    """
 
 
 class StorageError(FilebrokerError, OSError):

@@ -51,6 +51,12 @@ class FileLock:
         _held.add(self)
         return True
 
+    @property
+    def inode(self) -> int:
+        """The number of the locked file on its disk: a copy of the file has another."""
+        assert self._descriptor is not None
+        return os.fstat(self._descriptor).st_ino
+
     def write(self, content: bytes) -> None:
         """Make this the content of the locked file."""
         assert self._descriptor is not None

@@ -93,6 +93,11 @@ class EventBuffer:
             A checked event document.  It is copied as far as it is mutable.
         paged
             The event came in an event page, which has the given ordinal.
+
+        Raises
+        ------
+        UnstorableValue
+            A value cannot be kept.
         """
         data, stamps = event["data"], event["timestamps"]
         extra = {key: codec.plain(value) for key, value in event.items() if key not in EVENT_KEYS}
@@ -105,9 +110,19 @@ class EventBuffer:
         )
 
     def add_page(self, ordinal: int, page: Mapping[str, Any]) -> None:
-        """Append the events of an event page, which is one document with one ordinal."""
+        """Append the events of an event page, which is one document with one ordinal.
+
+        Keys that the event model does not know go with its first event.
+        """
+        extra = {key: value for key, value in page.items() if key not in EVENT_KEYS}
         for event in unpack_event_page(page):
-            self.add(ordinal, event, paged=True)
+            self.add(ordinal, {**event, **extra}, paged=True)
+            extra = {}
+
+    def extend(self, other: "EventBuffer") -> None:
+        """Append the events of another buffer."""
+        for batch in other.batches:
+            self.batch(batch.keys, batch.stamp_keys, batch.top_keys).values.extend(batch.values)
 
     def field(self, position: int) -> list[Any]:
         """Give one field of every event."""
@@ -155,3 +170,12 @@ def _stored(value: Any) -> Any:
 def is_numeric_array(value: Any) -> bool:
     """Tell whether a value is an array whose dtype a column can keep."""
     return type(value) is np.ndarray and value.ndim > 0 and value.dtype.kind in "biuf" and value.itemsize <= 8
+
+
+def joined(column: Any) -> Any:
+    """Give the column of an event page as one array where it is made of equal numeric arrays."""
+    if is_numeric_array(column):
+        return column
+    if len(column) and all(map(is_numeric_array, column)) and len({(row.dtype, row.shape) for row in column}) == 1:
+        return np.stack(column)
+    return codec.plain(column)

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from filebroker.ground import codec
+from filebroker.ground.errors import UnsupportedFormat
 
 
 class _Absent(Enum):
@@ -155,7 +156,7 @@ def _mixed(values: Sequence[Any]) -> Column:
 
 
 def _as_json(values: Iterable[Any]) -> Column:
-    texts = [codec.dumps(value) for value in values]
+    texts = [None if value is None else codec.dumps(value) for value in values]
     return Column(pa.array(texts, pa.binary()).cast(pa.string()), None, {"encoding": "json"})
 
 
@@ -264,8 +265,10 @@ def decode(column: Column) -> list[Any]:
             values = [None if text is None else codec.loads(text.encode()) for text in column.values.to_pylist()]
         case "array" | "npy":
             values = [None if array is None else array.tolist() for array in as_arrays(column)]
-        case _:
+        case None | "list":
             values = column.values.to_pylist()
+        case unknown:
+            raise UnsupportedFormat(f"a column has the encoding {unknown!r}, which is not known; upgrade filebroker")
     if column.exceptions is not None and column.exceptions.null_count < len(column.exceptions):
         for row, mark in enumerate(column.exceptions.to_pylist()):
             if mark is not None:

@@ -40,8 +40,8 @@ def encode_line(ordinal: int, name: str, doc: Mapping[str, Any]) -> bytes:
     UnstorableValue
         The document holds something that JSON cannot carry.
     """
-    if name == "event" and any(type(value) is np.ndarray for value in doc["data"].values()):
-        return _encode_with_arrays(ordinal, doc)
+    if name in ("event", "event_page") and any(map(is_numeric_array, doc["data"].values())):
+        return _encode_with_arrays(ordinal, name, doc)
     return _seal(b'{"i":%d,"name":"%b","doc":' % (ordinal, name.encode()), codec.dumps(doc))
 
 
@@ -51,9 +51,9 @@ def encode_simple_event(ordinal: int, event: Mapping[str, Any]) -> bytes | None:
     return None if text is None else _seal(b'{"i":%d,"name":"event","doc":' % ordinal, text)
 
 
-def _encode_with_arrays(ordinal: int, event: Mapping[str, Any]) -> bytes:
-    lifted = {key: value for key, value in event["data"].items() if is_numeric_array(value)}
-    data = {key: None if key in lifted else value for key, value in event["data"].items()}
+def _encode_with_arrays(ordinal: int, name: str, doc: Mapping[str, Any]) -> bytes:
+    lifted = {key: value for key, value in doc["data"].items() if is_numeric_array(value)}
+    data = {key: None if key in lifted else value for key, value in doc["data"].items()}
     arrays = {
         key: {
             "dtype": (array := np.ascontiguousarray(value, value.dtype.newbyteorder("<"))).dtype.str,
@@ -62,8 +62,9 @@ def _encode_with_arrays(ordinal: int, event: Mapping[str, Any]) -> bytes:
         }
         for key, value in lifted.items()
     }
-    doc = codec.dumps({**event, "data": data})
-    return _seal(b'{"i":%d,"name":"event","doc":' % ordinal, b'%b,"arrays":%b' % (doc, codec.dumps(arrays)))
+    text = codec.dumps({**doc, "data": data})
+    head = b'{"i":%d,"name":"%b","doc":' % (ordinal, name.encode())
+    return _seal(head, b'%b,"arrays":%b' % (text, codec.dumps(arrays)))
 
 
 def _seal(head: bytes, body: bytes) -> bytes:

@@ -22,6 +22,7 @@ UNDATED = "0000/00/00"
 _MAX_NAME = 200
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?\Z", re.IGNORECASE)
 _RUN_DIRECTORY = re.compile(r"\d{8}T\d{6}\.\d{6}Z-(.+)\Z", re.DOTALL)
+_PAGE = re.compile(r"[A-Za-z0-9%][A-Za-z0-9%_.~-]*/\d{5,}\.parquet\Z")
 _SEGMENT = re.compile(r"(journal|docs)\.(\d{5,})\.jsonl\Z")
 
 
@@ -59,7 +60,7 @@ def run_directory(start: Mapping[str, Any]) -> str:
     '2025/11/22/20251122T143205.250000Z-84d9ee44'
     """
     try:
-        time = datetime.fromtimestamp(start["time"], UTC)
+        time = datetime.fromtimestamp(float(start["time"]), UTC)
         day, stamp = time.strftime("%Y/%m/%d").rjust(10, "0"), time.strftime("%Y%m%dT%H%M%S.%fZ").rjust(23, "0")
     except (ValueError, OverflowError, OSError):
         day, stamp = UNDATED, "00000000T000000.000000Z"
@@ -103,6 +104,17 @@ def stream_directory(stream: str, taken: Iterable[str]) -> str:
 def page_path(directory: str, number: int) -> str:
     """Give the path of a stream's page, relative to the run's directory."""
     return f"{directory}/{number:05d}.parquet"
+
+
+def is_page_path(path: str) -> bool:
+    """Tell whether a path is one that `page_path` gives: inside the run, and nowhere else.
+
+    Examples
+    --------
+    >>> is_page_path("primary/00000.parquet"), is_page_path("../00000.parquet")
+    (True, False)
+    """
+    return _PAGE.match(path) is not None
 
 
 def journal_name(segment: int) -> str:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from filebroker.ground import codec
 from filebroker.ground.documents import EVENT_KEYS, Document, Pair, pack_event_page
-from filebroker.ground.errors import DamagedRun
+from filebroker.ground.errors import DamagedRun, UnsupportedFormat
 from filebroker.storing import columns
 from filebroker.storing.buffer import DESCRIPTOR, EXTRA, FILLED, ORDINAL, PAGED, SEQ_NUM, TIME, UID, EventBuffer
 from filebroker.storing.columns import ABSENT, Column
@@ -110,7 +110,7 @@ def _add_timestamps(builder: _TableBuilder, stamps: dict[str, list[Any]], data_k
         builder.add_array("_timestamps", pa.ListArray.from_arrays(offsets, pa.array(flat)))
     if regular != data_keys:
         builder.footer["timestamps"] = regular
-    for key in stamps.keys() - set(regular):
+    for key in [key for key in stamps if key not in regular]:
         builder.add(f"_ts.{key}", columns.encode(stamps[key]), key)
 
 
@@ -136,7 +136,7 @@ def _add_bookkeeping(builder: _TableBuilder, buffer: EventBuffer) -> None:
         builder.add("_descriptor", column)
     filled = buffer.field(FILLED)
     if any(value is not ABSENT for value in filled):
-        if all(value == filled[0] for value in filled) and filled[0] is not ABSENT:
+        if ABSENT not in filled and len({codec.dumps(value) for value in filled}) == 1:
             constants["filled"] = filled[0]
         else:
             builder.add("_filled", _json_or_absent(filled))
@@ -422,9 +422,20 @@ class PageFile:
         try:
             self._file = pq.ParquetFile(handle, pre_buffer=False, page_checksum_verification=True)
             self._names = self._file.schema_arrow.names
-            self._file.schema_arrow.metadata[_FOOTER_KEY]
-        except (pa.ArrowException, OSError, KeyError, TypeError) as error:
+            footer = codec.loads(self._file.schema_arrow.metadata[_FOOTER_KEY])
+            version = footer["format"]
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise DamagedRun(f"{name} is no event page: {error}") from error
+        if version != FORMAT:
+            raise UnsupportedFormat(
+                f"{name} has format {version!r}, and this version reads {FORMAT}; upgrade filebroker"
+            )
+
+    @property
+    def uncompressed(self) -> int:
+        """Size of the columns in bytes, before compression."""
+        metadata = self._file.metadata
+        return sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
 
     @property
     def schema(self) -> pa.Schema:

@@ -20,7 +20,7 @@ from filebroker.ground.documents import Document, check, describe
 from filebroker.ground.errors import DuplicateDocument, SealWarning, StorageError
 from filebroker.ground.locks import FileLock
 from filebroker.storing import layout, sealing
-from filebroker.storing.buffer import NOTHING_FILLED
+from filebroker.storing.buffer import NOTHING_FILLED, EventBuffer, joined
 from filebroker.storing.columns import ABSENT
 from filebroker.storing.flusher import Flusher
 from filebroker.storing.journal import HEAD, HEAD_ORDINAL, JournalFile, encode_line, encode_simple_event
@@ -132,8 +132,10 @@ class Recorder:
             sequence = self._sequences[stream.name]
             if event["seq_num"] <= sequence.last and self._is_known(stream, sequence, event):
                 return
-            self._append(encode_line(self._count, "event", event))
-            self._segment.buffer(stream).add(self._count - 1, event)
+            line, events = encode_line(self._count, "event", event), EventBuffer()
+            events.add(self._count, event)
+            self._append(line)
+            self._segment.add_events(stream, events, line)
             sequence.remember(event)
         if self._journal.size > self._limits[0] or self._journal.lines > self._limits[1]:
             self._rotate()
@@ -146,7 +148,7 @@ class Recorder:
                 *(event["data"], event["timestamps"]),
                 *(event["uid"], event["time"], event["seq_num"]),
             )
-            if event["filled"] or len(event) != 7 or not data.keys() == declared.required == stamps.keys():
+            if event["filled"] != {} or len(event) != 7 or not data.keys() == declared.required == stamps.keys():
                 return False
         except (KeyError, TypeError, AttributeError):
             return False
@@ -177,10 +179,12 @@ class Recorder:
         key, digest = ("event_page", "\n".join(map(str, page["uid"]))), _digest(page)
         if self._is_repeated(key, digest, page):
             return
-        line = encode_line(self._count, "event_page", page)
+        page = {**page, "data": {name: joined(column) for name, column in page["data"].items()}}
+        line, events = encode_line(self._count, "event_page", page), EventBuffer()
+        events.add_page(self._count, page)
         self._append(line)
         self._digests[key] = digest
-        self._segment.add_page(self._count - 1, page, declared.stream, line)
+        self._segment.add_events(declared.stream, events, line)
         if len(page["seq_num"]):
             sequence = self._sequences[declared.stream.name]
             sequence.last = max(sequence.last, int(max(page["seq_num"])))
@@ -251,7 +255,7 @@ class Recorder:
 
     def _open_segment(self, number: int) -> None:
         journal = JournalFile(os.path.join(self.directory, layout.journal_name(number)))
-        head = {"format": layout.FORMAT, "state": "live", "segment": number}
+        head = {"format": layout.FORMAT, "state": "live", "run": self.uid, "segment": number}
         journal.append(encode_line(HEAD_ORDINAL, HEAD, head))
         self._journal, self._segment = journal, Segment(number, self._streams)
         if self._sync == "interval":
@@ -366,14 +370,14 @@ def claim(root: str, name: str) -> FileLock:
     """
     directory = os.path.join(root, name)
     lock = FileLock(os.path.join(root, layout.LIVE, f"{name.rpartition('/')[2]}.json"))
-    owner = {
-        **{"directory": name, "host": socket.gethostname(), "pid": os.getpid()},
-        "since": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
     try:
         os.makedirs(os.path.dirname(lock.path), exist_ok=True)
         if not lock.acquire():
             raise DuplicateDocument(f"the run in {directory} is being recorded by another process")
+        owner = {
+            **{"directory": name, "host": socket.gethostname(), "pid": os.getpid(), "inode": lock.inode},
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
         lock.write(codec.dumps(owner))
         os.makedirs(os.path.dirname(directory), exist_ok=True)
         os.mkdir(directory)

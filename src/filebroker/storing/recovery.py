@@ -1,10 +1,12 @@
 """Runs whose recording was cut short: found by their locks, and sealed with all that was good."""
 
+import contextlib
 import os
 import socket
 from dataclasses import dataclass
+from typing import Any
 
-from filebroker.ground import codec
+from filebroker.ground import codec, filesystem
 from filebroker.ground.errors import DamagedRun, NothingRecorded
 from filebroker.ground.filesystem import Folder
 from filebroker.ground.locks import FileLock
@@ -64,19 +66,21 @@ def recover_all(root: str) -> list[Recovery]:
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)
         owner = _read_owner(path)
-        if name.endswith(".json") and owner.get("host", socket.gethostname()) == socket.gethostname():
-            lock = FileLock(path)
-            if lock.acquire():
-                try:
-                    recoveries.append(_recover(root, owner.get("directory") or _find(root, name)))
-                except BaseException:
-                    lock.release()
-                    raise
+        if not name.endswith(".json") or owner.get("host", socket.gethostname()) != socket.gethostname():
+            continue
+        lock = FileLock(path)
+        if not lock.acquire():
+            continue
+        try:
+            if owner.get("inode", lock.inode) == lock.inode:  # a copy of a catalog is not its writer's
+                recoveries.append(_recover(root, _directory(name)))
                 lock.remove()
+        finally:
+            lock.release()
     return recoveries
 
 
-def _read_owner(path: str) -> dict[str, str]:
+def _read_owner(path: str) -> dict[str, Any]:
     """Read who records a run; nothing if the file vanished or was never written."""
     try:
         with open(path, "rb") as file:
@@ -86,8 +90,8 @@ def _read_owner(path: str) -> dict[str, str]:
     return owner if isinstance(owner, dict) else {}
 
 
-def _find(root: str, lock_name: str) -> str:
-    """Give the directory of a run whose lock does not say it, from the date in its name."""
+def _directory(lock_name: str) -> str:
+    """Give the directory of the run that a lock is named after."""
     name = lock_name.removesuffix(".json")
     return f"{name[:4]}/{name[4:6]}/{name[6:8]}/{name}"
 
@@ -127,8 +131,10 @@ def _finish(root: str, name: str) -> Recovery:
 def _remove_unstarted(directory: str) -> None:
     """Remove a run of which not one document had been acknowledged."""
     for name in os.listdir(directory):
-        os.unlink(os.path.join(directory, name))
-    os.rmdir(directory)
+        if layout.segment_of(name) or filesystem.is_temporary(name):
+            os.unlink(os.path.join(directory, name))
+    with contextlib.suppress(OSError):  # something else is in it, and stays
+        os.rmdir(directory)
 
 
 def _commit_journals(directory: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Reading one run from its files, sealed or live, whole or damaged."""
 
+import contextlib
 import hashlib
 import heapq
 import os
@@ -56,6 +57,7 @@ class RunFiles:
         self.damage: list[str] = []
         self.files: list[FileEntry] = []
         self._lines: list[Line] = []
+        self._held: dict[str, PageFile] = {}
         self._load()
         if self._lines and self._lines[0].name == "start":
             return
@@ -87,15 +89,21 @@ class RunFiles:
                 return
 
     def _load_sealed(self, text: bytes) -> None:
+        self.files, self._lines, self.damage = [], [], []
         head = self._take_lines(text, layout.DOCUMENTS)
         self.state = head.get("state", "sealed")
-        self.damage += head.get("damage", [])
         if not head:
             self.damage.append(f"{layout.DOCUMENTS} has no readable manifest, so its pages are unknown")
             return
-        found = len(self._lines) + sum(entry["documents"] for entry in self.files)
-        if found != head["documents"]:
-            self.damage.append(f"{head['documents'] - found} of its {head['documents']} documents are missing")
+        try:
+            self.damage += head.get("damage", [])
+            found = len(self._lines) + sum(entry["documents"] for entry in self.files)
+            if found != head["documents"]:
+                self.damage.append(f"{head['documents'] - found} of its {head['documents']} documents are missing")
+            elif not self.damage and hashlib.sha256(text[text.find(b"\n") + 1 :]).hexdigest() != head["body"]["sha256"]:
+                self.damage.append(f"the lines of {layout.DOCUMENTS} are not those that were sealed")
+        except (KeyError, TypeError) as error:
+            self.damage.append(f"{layout.DOCUMENTS} has a manifest that makes no sense: {error!r}")
 
     def _load_live(self, *, last_attempt: bool) -> bool:
         """Read committed segments and journals; False if one was replaced meanwhile."""
@@ -123,17 +131,37 @@ class RunFiles:
         if lines and lines[0].name == HEAD:
             head = lines.pop(0).doc
             self._check_format(head)
-            self.files += head.get("files", [])
+            for entry in head.get("files", ()):
+                if _is_entry(entry):
+                    self.files.append(entry)
+                else:
+                    self.damage.append(f"{name} names a page that cannot be one: {entry!r:.200}")
         self._lines += lines
         return head
 
     def _check_format(self, head: Document) -> None:
-        unknown = sorted(set(head.get("requires", ())) - _FEATURES)
-        if head.get("format", 0) > layout.FORMAT or unknown:
+        unknown = sorted(set(map(str, head.get("requires", ()))) - _FEATURES)
+        if head.get("format") != layout.FORMAT or type(head["format"]) is not int or unknown:
             raise UnsupportedFormat(
                 f"the run in {self._where} has format {head.get('format')} {unknown or ''}, and this version of "
                 f"filebroker reads format {layout.FORMAT}; upgrade filebroker"
             )
+
+    def hold(self) -> None:
+        """Open the pages of a live run, so that sealing it meanwhile takes nothing away from a reader."""
+        for _ in range(_ATTEMPTS):
+            if self.state != "live":
+                return
+            try:
+                for entry in self.files:
+                    if entry["path"] not in self._held:
+                        with contextlib.suppress(DamagedRun):  # reported when it is read
+                            self._held[entry["path"]] = self._open_page(entry)
+                return
+            except FileNotFoundError:  # merged with others, or sealed
+                self._load()
+                self.__dict__.pop("_streams", None)
+                self.__dict__.pop("_journalled", None)
 
     # -- documents
 
@@ -160,8 +188,9 @@ class RunFiles:
 
     def documents(self) -> Iterator[Pair]:
         """Give every document in the order in which they were inserted."""
+        self.hold()
         lines = ((line.ordinal, (line.name, self._copy(line))) for line in self._lines)
-        streams = (self._events(stream) for stream in self._streams_with_pages())
+        streams = [self._events(stream) for stream in self._streams_with_pages()]
         for _, pair in heapq.merge(lines, *streams, key=itemgetter(0)):
             yield pair
 
@@ -217,6 +246,7 @@ class RunFiles:
         -----
         A page that cannot be read is passed over, and `damage` then says so.
         """
+        self.hold()
         for entry in self._entries(stream):
             page = self._read_page(entry, keys, data_only=data_only)
             if page is not None:
@@ -229,7 +259,8 @@ class RunFiles:
         self, entry: FileEntry, keys: Sequence[str] | None = None, *, data_only: bool = False
     ) -> Page | None:
         try:
-            return self._open_page(entry).read(keys, data_only=data_only)
+            page = self._held.get(entry["path"]) or self._open_page(entry)
+            return page.read(keys, data_only=data_only)
         except (DamagedRun, FileNotFoundError) as error:
             problem = str(error) if isinstance(error, DamagedRun) else f"{entry['path']} is missing"
             problem += f" ({entry['rows']} events of stream {entry['stream']!r})"
@@ -271,3 +302,19 @@ class RunFiles:
             if line.name in ("event", "event_page"):
                 segment.add(line)
         return segment
+
+
+def _is_entry(entry: object) -> bool:
+    """Tell whether an entry of a manifest has what is needed, and names a file inside the run."""
+    return (
+        isinstance(entry, dict)
+        and all(isinstance(entry.get(key), kind) for key, kind in _ENTRY.items())
+        and layout.is_page_path(entry["path"])
+        and len(entry["footer"]) == 2
+    )
+
+
+_ENTRY = {
+    **{"path": str, "stream": str, "sha256": str, "footer": list},
+    **{"rows": int, "documents": int, "first": int, "last": int, "bytes": int},
+}

@@ -12,15 +12,14 @@ from itertools import pairwise
 from typing import Any
 
 from filebroker.ground import filesystem
-from filebroker.ground.documents import EVENT_KEYS
 from filebroker.storing import layout
 from filebroker.storing.buffer import ORDINAL, EventBuffer
 from filebroker.storing.journal import HEAD, HEAD_ORDINAL, Line, encode_line, read_lines
 from filebroker.storing.pages import PageFile, footer_seal, to_parquet, to_table
 from filebroker.storing.streams import Stream, Streams
 
-#: Streams whose pages are larger together are left in pages even where their columns' types differ.
-_MAX_MERGED_BYTES = 1 << 30
+#: Streams whose pages are larger together, uncompressed, stay as they are even where their types differ.
+_MAX_MERGED_BYTES = 1 << 29
 
 FileEntry = dict[str, Any]
 
@@ -50,12 +49,12 @@ class Segment:
         """Give the buffer of a stream's events."""
         return self.buffers.setdefault(stream.name, EventBuffer())
 
-    def add_page(self, ordinal: int, page: Mapping[str, Any], stream: Stream, line: bytes) -> None:
-        """Add an event page; one that columns cannot hold stays a line."""
-        if len(page["seq_num"]) == 0 or not page.keys() <= set(EVENT_KEYS):
-            self.add_line(line)
+    def add_events(self, stream: Stream, events: EventBuffer, line: bytes) -> None:
+        """Add the events of a document; one without any, an empty event page, stays a line."""
+        if len(events):
+            self.buffer(stream).extend(events)
         else:
-            self.buffer(stream).add_page(ordinal, page)
+            self.add_line(line)
 
     def add(self, line: Line) -> None:
         """Add a document that was read from a journal.
@@ -68,7 +67,9 @@ class Segment:
         if line.name == "event" and declared is not None:
             self.buffer(declared.stream).add(line.ordinal, line.doc)
         elif line.name == "event_page" and declared is not None:
-            self.add_page(line.ordinal, line.doc, declared.stream, encode_line(*line))
+            events = EventBuffer()
+            events.add_page(line.ordinal, line.doc)
+            self.add_events(declared.stream, events, encode_line(*line))
         else:
             self.add_line(encode_line(*line))
 
@@ -200,9 +201,10 @@ def _merge_uneven_streams(directory: str, files: list[FileEntry], streams: Strea
         by_stream.setdefault(entry["stream"], []).append(entry)
     result = []
     for name, entries in by_stream.items():
-        if len(entries) > 1 and sum(entry["bytes"] for entry in entries) < _MAX_MERGED_BYTES:
+        if len(entries) > 1:
             pages = [PageFile(os.path.join(directory, entry["path"]), entry["path"]) for entry in entries]
-            if any(one.schema != other.schema for one, other in pairwise(pages)):
+            uneven = any(one.schema != other.schema for one, other in pairwise(pages))
+            if uneven and sum(page.uncompressed for page in pages) < _MAX_MERGED_BYTES:
                 buffer = EventBuffer()
                 for page in pages:
                     page.read().refill(buffer)
