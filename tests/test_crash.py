@@ -240,6 +240,8 @@ def copies(origin, target):
     while True:
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(origin, target)
+        for lock in target.glob(f"{layout.LIVE}/*.json"):  # stand for the original, which a copy does not
+            lock.write_text(json.dumps({**json.loads(lock.read_text()), "inode": lock.stat().st_ino}))
         yield target
 
 
@@ -337,6 +339,20 @@ def test_a_last_line_cut_at_any_byte_costs_that_line_alone(tmp_path):
         root = next(fresh)
         (run_directory(root) / layout.journal_name(0)).write_bytes(text[:cut])
         assert check_recovered(root, [*pairs[:-1], ("stop", {})], len(pairs) - 1) == len(pairs) - 1
+
+
+def test_a_copy_of_a_run_in_progress_is_read_and_left_alone(tmp_path):
+    pairs = list(documents(10))[:-1]
+    catalog = Catalog(tmp_path / "origin")
+    record(catalog, pairs)
+    shutil.copytree(tmp_path / "origin", tmp_path / "copy")
+    catalog.close()
+    before = sorted(path.name for path in (tmp_path / "copy").rglob("*"))
+    copy, warned = open_catalog(tmp_path / "copy")
+    assert warned == []
+    assert read(copy) == texts(pairs)
+    assert copy.by_uid(UID).state == "live"
+    assert sorted(path.name for path in (tmp_path / "copy").rglob("*")) == before
 
 
 # -------------------------------------------------------------------------- full and failing disks
@@ -456,7 +472,8 @@ def test_trouble_while_segments_are_committed_stops_no_recording(tmp_path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(os, operation, refuse)
-        record(catalog, pairs[5:25])
+        with pytest.warns(SealWarning, match="They are safe"):
+            record(catalog, pairs[5:25])
     assert failures
     assert read(Catalog(tmp_path, read_only=True)) == texts(pairs[:25])
     record(catalog, pairs[25:-1])
@@ -489,7 +506,8 @@ def test_on_a_full_disk_recording_goes_on_once_there_is_space(small_disk, monkey
     root = small_disk / "catalog"
     catalog = Catalog(root)
     waiting = list(pairs)
-    with pytest.raises(StorageError) as caught:  # noqa: PT012 - which insertion fails is up to the disk
+    with warnings.catch_warnings(), pytest.raises(StorageError) as caught:  # noqa: PT012 - the disk says when
+        warnings.simplefilter("ignore", SealWarning)
         while waiting:
             catalog.insert(*waiting[0])
             del waiting[0]

@@ -20,6 +20,7 @@ from filebroker.ground.errors import (
     CatalogNotFound,
     DamagedRun,
     DamagedRunWarning,
+    DuplicateDocument,
     NotEnoughRuns,
     NothingRecorded,
     NotSupported,
@@ -124,7 +125,9 @@ class Catalog:
         return True
 
     def _check_unmarked(self) -> bool:
-        names = [name for name in self.folder.names() if not name.startswith(".")]
+        names = [name for name in self.folder.names() if not _is_ours(name)]
+        if layout.MARKER in names:  # another process has just made the catalog
+            return self._check_marker()
         if next(iter(self._inventory), None) is not None:
             return True  # copied without its marker
         if names:
@@ -210,6 +213,11 @@ class Catalog:
             owner.insert("start", start)
             return
         recorded = self._find_recorded(uid)
+        if recorded is not None and recorded.state == "live":
+            raise DuplicateDocument(
+                f"the run {uid!r} is being recorded by another process or another catalog object, in "
+                f"{self.folder.path(recorded.directory)}; only that one can go on"
+            )
         if recorded is not None:
             self._owners[uid] = Replay(recorded.files, start)
             return
@@ -218,12 +226,11 @@ class Catalog:
         self._owners[uid] = Recorder(root, start, sync=self._sync)
 
     def _find_recorded(self, uid: str) -> Run | None:
-        """Give the run of exactly that uid, unless it is still being recorded."""
+        """Give the run of exactly that uid."""
         for directory in self._inventory:
             known = layout.uid_of(directory)
             if known == uid or (known is None and directory.endswith(layout.encode_name(uid))):
-                run = self._run(directory)
-                return run if run is not None and run.state != "live" else None
+                return self._run(directory)
         return None
 
     def _owner(self, name: str, doc: Mapping[str, Any]) -> Recorder | Replay:
@@ -389,7 +396,7 @@ class Catalog:
             live = run.state == "live"
         except NothingRecorded:
             return None
-        except (DamagedRun, UnsupportedFormat) as error:
+        except (DamagedRun, UnsupportedFormat, StorageError) as error:
             if directory not in self._unreadable:
                 self._unreadable.add(directory)
                 warnings.warn(f"{error}. The other runs are given", DamagedRunWarning, stacklevel=4)
@@ -399,6 +406,11 @@ class Catalog:
             while len(self._runs) > _KEPT_RUNS:
                 self._runs.popitem(last=False)
         return run
+
+
+def _is_ours(name: str) -> bool:
+    """Tell whether a name may be in a folder that is about to become a catalog."""
+    return name.startswith(".") or name == layout.LIVE or filesystem.is_temporary(name)
 
 
 def _explain(recovery: Recovery) -> str:

@@ -157,7 +157,10 @@ def unpack_event_page(page: Mapping[str, Any]) -> Iterator[Document]:
 
 
 def pack_event_page(events: list[Document]) -> Document:
-    """Give events with the same keys as one event page."""
+    """Give events with the same keys as one event page.
+
+    Keys that the event model does not know belong to the page; the first event has them.
+    """
     page: Document = {}
     for key, value in events[0].items():
         if key in ("data", "timestamps", "filled"):

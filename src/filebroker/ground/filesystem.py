@@ -5,6 +5,7 @@ directory, locking) is offered on local disks.
 """
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Mapping
@@ -70,23 +71,48 @@ class Folder:
         ------
         FileNotFoundError
             There is no such file.
+        StorageError
+            It cannot be read.
         """
-        if self.local is not None:
-            with open(self.path(name), "rb") as file:
-                return file.read()
-        data: bytes = self._fs.cat_file(self.path(name))
+        try:
+            if self.local is not None:
+                with open(self.path(name), "rb") as file:
+                    return file.read()
+            data: bytes = self._fs.cat_file(self.path(name))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StorageError(error.errno, f"cannot read {self.path(name)}: {error.strerror or error}") from error
         return data
 
-    def read_start(self, name: str, size: int) -> bytes:
-        """Read the first bytes of a file, fewer if it is shorter."""
-        if self.local is not None:
-            with open(self.path(name), "rb", buffering=0) as file:
-                return file.read(size) or b""
-        data: bytes = self._fs.cat_file(self.path(name), start=0, end=size)
-        return data
+    def read_end(self, name: str, size: int) -> tuple[bytes, int]:
+        """Read the last bytes of a local file, and give its whole size.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        StorageError
+            It cannot be read.
+        """
+        try:
+            with open(self.path(name), "rb") as file:
+                total = file.seek(0, os.SEEK_END)
+                file.seek(max(0, total - size))
+                return file.read(), total
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StorageError(error.errno, f"cannot read {self.path(name)}: {error.strerror}") from error
 
     def names(self, name: str = "") -> list[str]:
-        """List the names in a directory, sorted; an absent directory has none."""
+        """List the names in a directory, sorted; what is no directory has none.
+
+        Raises
+        ------
+        StorageError
+            The directory cannot be listed.
+        """
         path = self.path(name)
         try:
             if self.local is not None:
@@ -94,6 +120,10 @@ class Folder:
             return sorted(item.rstrip("/").rpartition("/")[2] for item in self._fs.ls(path, detail=False))
         except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # a link to itself
+                return []
+            raise StorageError(error.errno, f"cannot list {path}: {error.strerror or error}") from error
 
     def stamp(self, name: str) -> int:
         """Give a number that changes when a directory's listing does, -1 where none can be had."""
@@ -141,6 +171,20 @@ def publish(path: str, data: bytes, *, sync: bool) -> None:
     except OSError as error:
         remove(temporary)
         raise StorageError(error.errno, f"cannot write {path}: {error.strerror}") from error
+
+
+def make_directory(path: str) -> None:
+    """Make a local directory unless it is there.
+
+    Raises
+    ------
+    StorageError
+        The filesystem refused.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise StorageError(error.errno, f"cannot make the directory {path}: {error.strerror}") from error
 
 
 def remove(path: str) -> None:

@@ -196,9 +196,11 @@ class JournalFile:
             written = os.write(self._descriptor, line)
             while written < len(line):
                 written += os.write(self._descriptor, line[written:])
-        except OSError as error:
+        except BaseException as error:  # an interrupt as well as a full disk
             self._take_back()
-            raise StorageError(error.errno, f"cannot write to {self.path}: {error.strerror}") from error
+            if isinstance(error, OSError):
+                raise StorageError(error.errno, f"cannot write to {self.path}: {error.strerror}") from error
+            raise
         if sync:
             self.sync()
             if self._failure is not None:
@@ -209,16 +211,19 @@ class JournalFile:
         self.unsynced = not sync
 
     def _check(self) -> None:
-        """Refuse to go on after a failure to force the file to the disk: what is there is unknown."""
+        """Refuse to go on after a failure that leaves unknown what is in the file or on the disk."""
         if self._failure is not None:
             raise StorageError(
-                self._failure.errno, f"cannot force {self.path} to the disk: {self._failure.strerror}"
+                self._failure.errno, f"cannot go on writing to {self.path}: {self._failure.strerror}"
             ) from self._failure
 
     def _take_back(self) -> None:
-        """Cut off what a failed append left behind."""
-        os.ftruncate(self._descriptor, self.size)
-        os.lseek(self._descriptor, self.size, os.SEEK_SET)
+        """Cut off what a failed append left behind; if that fails too, the file is not written to any more."""
+        try:
+            os.ftruncate(self._descriptor, self.size)
+            os.lseek(self._descriptor, self.size, os.SEEK_SET)
+        except OSError as error:
+            self._failure = error
 
     def sync(self) -> None:
         """Make everything appended so far survive a power cut; a failure is raised by the next append."""

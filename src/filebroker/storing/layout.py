@@ -22,6 +22,7 @@ UNDATED = "0000/00/00"
 _MAX_NAME = 200
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?\Z", re.IGNORECASE)
 _RUN_DIRECTORY = re.compile(r"\d{8}T\d{6}\.\d{6}Z-(.+)\Z", re.DOTALL)
+_RUN_PATH = re.compile(r"\d{4}/\d\d/\d\d/\d{8}T\d{6}\.\d{6}Z-[^/\\]+\Z")
 _PAGE = re.compile(r"[A-Za-z0-9%][A-Za-z0-9%_.~-]*/\d{5,}\.parquet\Z")
 _SEGMENT = re.compile(r"(journal|docs)\.(\d{5,})\.jsonl\Z")
 
@@ -67,6 +68,34 @@ def run_directory(start: Mapping[str, Any]) -> str:
     return f"{day}/{stamp}-{encode_name(start['uid'])}"
 
 
+def lock_name(uid: str) -> str:
+    """Give the name of the file in ``_live`` that is locked while a run is recorded.
+
+    Examples
+    --------
+    >>> lock_name("84d9ee44")
+    '84d9ee44.json'
+    """
+    return f"{encode_name(uid)}.json"
+
+
+def lock_name_of(directory: str) -> str:
+    """Give the name of the lock file of the run in a directory."""
+    match = _RUN_DIRECTORY.match(directory.rpartition("/")[2])
+    return f"{match[1] if match else ''}.json"
+
+
+def is_run_path(directory: str) -> bool:
+    """Tell whether a path is one that `run_directory` gives.
+
+    Examples
+    --------
+    >>> is_run_path("2025/11/22/20251122T143205.250000Z-84d9ee44"), is_run_path("../x")
+    (True, False)
+    """
+    return _RUN_PATH.match(directory) is not None
+
+
 def uid_of(directory: str) -> str | None:
     """Read the uid off a run directory's name, None if the name does not hold all of it.
 
@@ -78,7 +107,10 @@ def uid_of(directory: str) -> str | None:
     match = _RUN_DIRECTORY.match(directory.rpartition("/")[2])
     if match is None or "~" in match[1]:
         return None
-    return unquote(match[1], errors="surrogatepass")
+    try:
+        return unquote(match[1], errors="surrogatepass")
+    except UnicodeDecodeError:  # not a name we gave
+        return match[1]
 
 
 def is_run_directory(name: str) -> bool:

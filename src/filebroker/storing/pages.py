@@ -374,6 +374,12 @@ def _is_data(name: str) -> bool:
     return name.startswith("_data.") or not (name in _RESERVED or name.startswith("_"))
 
 
+def _is_shown(name: str) -> bool:
+    """Tell whether a table needs a column."""
+    bare = name.removeprefix("_x.")
+    return bare in _RESERVED or _is_data(bare)
+
+
 def _joined(column: pa.ChunkedArray) -> pa.Array:
     """Give a column as one plain array."""
     array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
@@ -438,9 +444,9 @@ class PageFile:
         return sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
 
     @property
-    def schema(self) -> pa.Schema:
-        """Names and types of the columns."""
-        return self._file.schema_arrow.remove_metadata()
+    def data_schema(self) -> dict[str, pa.DataType]:
+        """Types of the columns that a table shows, by name."""
+        return {field.name: field.type for field in self._file.schema_arrow if _is_shown(field.name)}
 
     def read(self, keys: Sequence[str] | None = None, *, data_only: bool = False) -> Page:
         """Read the page, or some of its columns.
@@ -462,7 +468,7 @@ class PageFile:
             names = {column_name(key) for key in keys}
             wanted = [name for name in wanted if name.removeprefix("_x.") in names | _RESERVED]
         elif data_only:
-            wanted = [name for name in wanted if _is_data(bare := name.removeprefix("_x.")) or bare in _RESERVED]
+            wanted = [name for name in wanted if _is_shown(name)]
         try:
             table = self._file.read(
                 columns=None if wanted == self._names else wanted,

@@ -5,9 +5,11 @@ so the death of the process cannot lose it; how soon it also survives a power cu
 of `Sync`.
 """
 
+import contextlib
 import os
 import socket
 import threading
+import time
 import warnings
 import zlib
 from collections.abc import Mapping
@@ -15,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from filebroker.ground import codec
+from filebroker.ground import codec, filesystem
 from filebroker.ground.documents import Document, check, describe
 from filebroker.ground.errors import DuplicateDocument, SealWarning, StorageError
 from filebroker.ground.locks import FileLock
@@ -33,6 +35,8 @@ Sync = Literal["interval", "always", "never"]
 
 SEGMENT_BYTES = 64 << 20
 SEGMENT_DOCUMENTS = 200_000
+
+_LOCK_ATTEMPTS, _LOCK_PAUSE = 50, 0.02
 
 
 class Recorder:
@@ -74,14 +78,14 @@ class Recorder:
         self.directory = os.path.join(root, self.name)
         self.stopped = False
         self._sync = sync
-        self._limits = (segment_bytes, segment_documents)
+        self._limits = self._first_limits = (segment_bytes, segment_documents)
         self._streams = Streams()
         self._digests: dict[tuple[str, str], int] = {("start", self.uid): _digest(start)}
         self._sequences: dict[str, _Sequence] = {}
         self._mutex = threading.RLock()
         self._committing: tuple[Segment, Future[Any]] | None = None
         self._committer: ThreadPoolExecutor | None = None
-        self._lock = claim(root, self.name)
+        self._lock = claim(root, self.name, self.uid)
         self._count = 0
         try:
             self._open_segment(0)
@@ -144,7 +148,7 @@ class Recorder:
         """Record an event as nearly all are; False, and nothing done, if this one is not."""
         try:
             declared = self._streams.declared[event["descriptor"]]
-            data, stamps, uid, time, seq_num = (
+            data, stamps, uid, when, seq_num = (
                 *(event["data"], event["timestamps"]),
                 *(event["uid"], event["time"], event["seq_num"]),
             )
@@ -153,7 +157,7 @@ class Recorder:
         except (KeyError, TypeError, AttributeError):
             return False
         sequence = self._sequences[declared.stream.name]
-        if type(seq_num) is not int or type(time) is not float or type(uid) is not str or not uid:
+        if type(seq_num) is not int or type(when) is not float or type(uid) is not str or not uid:
             return False
         if seq_num <= sequence.last or sequence.digests is not None:
             return False
@@ -166,7 +170,7 @@ class Recorder:
         self._append(line)
         batch = self._segment.buffer(declared.stream).batch(declared.order, declared.order, tuple(event))
         batch.values += (
-            *(self._count - 1, False, event["descriptor"], uid, time, seq_num, NOTHING_FILLED, ABSENT),
+            *(self._count - 1, False, event["descriptor"], uid, when, seq_num, NOTHING_FILLED, ABSENT),
             *values,
         )
         sequence.last = seq_num
@@ -254,9 +258,15 @@ class Recorder:
         self._count += 1
 
     def _open_segment(self, number: int) -> None:
-        journal = JournalFile(os.path.join(self.directory, layout.journal_name(number)))
+        path = os.path.join(self.directory, layout.journal_name(number))
+        journal = JournalFile(path)
         head = {"format": layout.FORMAT, "state": "live", "run": self.uid, "segment": number}
-        journal.append(encode_line(HEAD_ORDINAL, HEAD, head))
+        try:
+            journal.append(encode_line(HEAD_ORDINAL, HEAD, head))
+        except StorageError:
+            journal.close()
+            filesystem.remove(path)
+            raise
         self._journal, self._segment = journal, Segment(number, self._streams)
         if self._sync == "interval":
             Flusher.shared().add(journal)
@@ -272,13 +282,21 @@ class Recorder:
         try:
             self._finish_commit()
             self._open_segment(segment.number + 1)
-        except StorageError:
-            return  # the present segment goes on; the next document tries again
+        except Exception as error:  # noqa: BLE001 - whatever it is, the documents are safe and acquisition goes on
+            self._limits = (self._limits[0] + journal.size, self._limits[1] + journal.lines)
+            warnings.warn(
+                f"the journal of run {self.uid!r} grows beyond {journal.size} bytes, because its documents cannot be "
+                f"turned into pages: {error!r}. They are safe; it is tried again later",
+                SealWarning,
+                stacklevel=6,
+            )
+            return
         if self._sync == "interval":
             Flusher.shared().discard(journal)
         journal.close()
         if self._committer is None:
             self._committer = ThreadPoolExecutor(1, thread_name_prefix="filebroker-pages")
+        self._limits = self._first_limits
         job = self._committer.submit(sealing.commit_segment, self.directory, segment, sync=self._sync != "never")
         self._committing = segment, job
 
@@ -289,7 +307,7 @@ class Recorder:
         segment, job = self._committing
         try:
             job.result()
-        except StorageError:
+        except Exception:  # noqa: BLE001 - tried once more, and raised then
             sealing.commit_segment(self.directory, segment, sync=self._sync != "never")
         self._committing = None
 
@@ -331,11 +349,15 @@ class Recorder:
 
     def _abandon(self) -> None:
         """Leave nothing of a run whose start could not be recorded."""
-        if hasattr(self, "_journal"):
-            self._close_journal()
-            os.unlink(self._journal.path)
-        os.rmdir(self.directory)
-        self._lock.remove()
+        try:
+            if hasattr(self, "_journal"):
+                self._close_journal()
+                filesystem.remove(self._journal.path)
+            with contextlib.suppress(OSError):  # an empty directory does no harm
+                os.rmdir(self.directory)
+            self._lock.remove()
+        finally:
+            self._lock.release()
 
 
 class _Sequence:
@@ -351,7 +373,7 @@ class _Sequence:
             self.digests[event["uid"]] = _digest(event)
 
 
-def claim(root: str, name: str) -> FileLock:
+def claim(root: str, name: str, uid: str) -> FileLock:
     """Make a run's directory, and hold the lock that says that its writer lives.
 
     Parameters
@@ -360,20 +382,22 @@ def claim(root: str, name: str) -> FileLock:
         Local path of the catalog.
     name
         The run's directory, relative to it.
+    uid
+        The run's uid; of several processes that claim it, one wins.
 
     Raises
     ------
     DuplicateDocument
-        The directory exists, or another process is making it.
+        The directory exists, or the run is being recorded.
     StorageError
         The filesystem refused.
     """
     directory = os.path.join(root, name)
-    lock = FileLock(os.path.join(root, layout.LIVE, f"{name.rpartition('/')[2]}.json"))
+    lock = FileLock(os.path.join(root, layout.LIVE, layout.lock_name(uid)))
     try:
         os.makedirs(os.path.dirname(lock.path), exist_ok=True)
-        if not lock.acquire():
-            raise DuplicateDocument(f"the run in {directory} is being recorded by another process")
+        if not _acquire(lock):
+            raise DuplicateDocument(f"the run {uid!r} is being recorded by another process or another catalog object")
         owner = {
             **{"directory": name, "host": socket.gethostname(), "pid": os.getpid(), "inode": lock.inode},
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -392,6 +416,17 @@ def claim(root: str, name: str) -> FileLock:
             error.errno, f"cannot begin to record in {directory}: {error.strerror}; nothing was recorded"
         ) from error
     return lock
+
+
+def _acquire(lock: FileLock) -> bool:
+    """Take a lock, waiting a moment for someone who opens the catalog and looks whether its writer lives."""
+    for _ in range(_LOCK_ATTEMPTS):
+        if lock.acquire():
+            return True
+        if os.path.exists(lock.path) and os.path.getsize(lock.path):
+            return False
+        time.sleep(_LOCK_PAUSE)
+    return False
 
 
 def _changed(document: str, run: str) -> str:

@@ -4,10 +4,10 @@ import contextlib
 import os
 import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from filebroker.ground import codec, filesystem
-from filebroker.ground.errors import DamagedRun, NothingRecorded
+from filebroker.ground.errors import FilebrokerError, NothingRecorded
 from filebroker.ground.filesystem import Folder
 from filebroker.ground.locks import FileLock
 from filebroker.storing import layout, sealing
@@ -60,24 +60,31 @@ def recover_all(root: str) -> list[Recovery]:
         The filesystem refused.
     """
     folder = os.path.join(root, layout.LIVE)
-    if not os.path.isdir(folder):
-        return []
-    recoveries = []
-    for name in sorted(os.listdir(folder)):
-        path = os.path.join(folder, name)
-        owner = _read_owner(path)
-        if not name.endswith(".json") or owner.get("host", socket.gethostname()) != socket.gethostname():
-            continue
-        lock = FileLock(path)
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    recoveries = [_examine(root, os.path.join(folder, name)) for name in names if name.endswith(".json")]
+    return [recovery for recovery in recoveries if recovery is not None]
+
+
+def _examine(root: str, path: str) -> Recovery | None:
+    """Recover the run of a lock file, unless its writer lives or was on another machine."""
+    owner = _read_owner(path)
+    if owner.get("host", socket.gethostname()) != socket.gethostname():
+        return None
+    lock = FileLock(path)
+    try:
         if not lock.acquire():
-            continue
-        try:
-            if owner.get("inode", lock.inode) == lock.inode:  # a copy of a catalog is not its writer's
-                recoveries.append(_recover(root, _directory(name)))
-                lock.remove()
-        finally:
-            lock.release()
-    return recoveries
+            return None
+        if owner.get("inode", lock.inode) != lock.inode:
+            return None  # the lock, and so the catalog, is a copy
+        name = owner.get("directory")
+        recovery = _recover(root, name) if _is_run(name, root, path) else Recovery(os.path.basename(path), "empty")
+        if recovery.outcome != "unreadable":
+            lock.remove()
+    except (FilebrokerError, OSError) as error:
+        recovery = Recovery(owner.get("directory", path), "unreadable", detail=str(error))
+    finally:
+        lock.release()
+    return recovery
 
 
 def _read_owner(path: str) -> dict[str, Any]:
@@ -85,21 +92,22 @@ def _read_owner(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             owner = codec.loads(file.read())
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return {}
     return owner if isinstance(owner, dict) else {}
 
 
-def _directory(lock_name: str) -> str:
-    """Give the directory of the run that a lock is named after."""
-    name = lock_name.removesuffix(".json")
-    return f"{name[:4]}/{name[4:6]}/{name[6:8]}/{name}"
+def _is_run(name: Any, root: str, lock_path: str) -> TypeGuard[str]:
+    """Tell whether a lock names a run of this catalog, and its own."""
+    if not isinstance(name, str) or not layout.is_run_path(name):
+        return False
+    is_own = os.path.basename(lock_path) == layout.lock_name_of(name)
+    directory = os.path.realpath(os.path.join(root, name))
+    return is_own and os.path.isdir(directory) and directory == os.path.join(os.path.realpath(root), name)
 
 
 def _recover(root: str, name: str) -> Recovery:
     directory = os.path.join(root, name)
-    if not layout.is_run_directory(os.path.basename(directory)) or not os.path.isdir(directory):
-        return Recovery(name, "empty")
     if os.path.exists(os.path.join(directory, layout.DOCUMENTS)):
         return _finish(root, name)
     try:
@@ -107,23 +115,24 @@ def _recover(root: str, name: str) -> Recovery:
     except NothingRecorded:
         _remove_unstarted(directory)
         return Recovery(name, "empty")
-    except DamagedRun as error:
-        return Recovery(name, "unreadable", detail=str(error))
-    damage = _commit_journals(directory)
+    lost_head = next((problem for problem in run.damage if "no readable head" in problem), None)
+    if lost_head is not None:
+        return Recovery(name, "unreadable", detail=lost_head)
+    _commit_journals(directory)
     state = "interrupted" if run.stop is None else "sealed"
     files, body = sealing.read_committed(directory)
     documents = body.count(b"\n") + sum(entry["documents"] for entry in files)
     streams = Streams()
     for descriptor in run.descriptors:
         streams.add(descriptor)
-    sealing.seal_run(directory, Manifest(state, documents, damage), streams, sync=True)
-    return Recovery(name, state, documents, "; ".join(damage))
+    sealing.seal_run(directory, Manifest(state, documents, run.damage), streams, sync=True)
+    return Recovery(name, state, documents, "; ".join(run.damage))
 
 
 def _finish(root: str, name: str) -> Recovery:
     """Remove what is left beside a run that was sealed just before its writer died."""
     run = RunFiles(Folder(root), name)
-    if not run.damage:
+    if run.damage == run.losses:
         sealing.remove_leftovers(os.path.join(root, name), run.files)
     return Recovery(name, "finished")
 
@@ -137,25 +146,21 @@ def _remove_unstarted(directory: str) -> None:
         os.rmdir(directory)
 
 
-def _commit_journals(directory: str) -> list[str]:
-    """Turn every journal into a committed segment, and say what of them could not be read."""
-    streams, damage = Streams(), []
-    segments = [(number, kind, name) for name in os.listdir(directory) for kind, number in _parts(name)]
-    for number, kind, name in sorted(segments):  # "docs" comes before the "journal" it supersedes
-        with open(os.path.join(directory, name), "rb") as file:
+def _commit_journals(directory: str) -> None:
+    """Turn every journal into a committed segment."""
+    streams = Streams()
+    segments = [(*part, name) for name in os.listdir(directory) if (part := layout.segment_of(name))]
+    # Of one segment, "docs" comes before the "journal" that it supersedes.
+    for kind, number, name in sorted(segments, key=lambda item: (item[1], item[0])):
+        path = os.path.join(directory, name)
+        with open(path, "rb") as file:
             parsed = read_lines(file.read(), name)
         segment = Segment(number, streams)
         for line in parsed.lines:
             if line.name != HEAD:
                 segment.add(line)
         if kind == "journal" and not os.path.exists(os.path.join(directory, layout.docs_name(number))):
-            damage += parsed.damage
             if parsed.damage:  # keep what cannot be read for someone who can
-                os.link(os.path.join(directory, name), os.path.join(directory, f"{name}.damaged"))
+                with contextlib.suppress(FileExistsError):
+                    os.link(path, f"{path}.damaged")
             sealing.commit_segment(directory, segment, sync=True)
-    return damage
-
-
-def _parts(name: str) -> list[tuple[str, int]]:
-    part = layout.segment_of(name)
-    return [] if part is None else [part]

@@ -3,14 +3,14 @@
 import contextlib
 import hashlib
 import heapq
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from operator import itemgetter
 
 from filebroker.ground import codec
 from filebroker.ground.documents import Document, Pair, stream_name, unpack_event_page
-from filebroker.ground.errors import DamagedRun, NothingRecorded, UnsupportedFormat
+from filebroker.ground.errors import DamagedRun, FilebrokerError, NothingRecorded, StorageError, UnsupportedFormat
 from filebroker.ground.filesystem import Folder
 from filebroker.storing import layout
 from filebroker.storing.journal import HEAD, Line, read_lines
@@ -41,7 +41,9 @@ class RunFiles:
     state : str
         ``sealed``, ``interrupted`` (sealed without a stop document) or ``live``.
     damage : list of str
-        What is wrong with the files; empty for a run that is whole.
+        What is wrong with the run; empty for one that is whole.
+    losses : list of str
+        That part of it that was known when the run was sealed.
 
     Raises
     ------
@@ -55,13 +57,15 @@ class RunFiles:
         self.folder, self.directory = folder, directory
         self.state = "live"
         self.damage: list[str] = []
+        self.losses: list[str] = []
         self.files: list[FileEntry] = []
         self._lines: list[Line] = []
         self._held: dict[str, PageFile] = {}
+        self._unstarted = False
         self._load()
         if self._lines and self._lines[0].name == "start":
             return
-        if self.state == "live" and not self._lines and not self.damage:
+        if self._unstarted:
             raise NothingRecorded(f"the run in {self._where} has not been started yet")
         raise DamagedRun(
             f"the run in {self._where} has no readable start document"
@@ -79,47 +83,71 @@ class RunFiles:
 
     def _load(self) -> None:
         for attempt in range(_ATTEMPTS):
+            self.state, self.files, self._lines, self.damage = "live", [], [], []
             try:
                 text = self.folder.read(self._path(layout.DOCUMENTS))
             except FileNotFoundError:
                 if self._load_live(last_attempt=attempt == _ATTEMPTS - 1):
-                    return
+                    break
             else:
                 self._load_sealed(text)
-                return
+                break
+        self._check_order()
 
     def _load_sealed(self, text: bytes) -> None:
-        self.files, self._lines, self.damage = [], [], []
         head = self._take_lines(text, layout.DOCUMENTS)
         self.state = head.get("state", "sealed")
         if not head:
             self.damage.append(f"{layout.DOCUMENTS} has no readable manifest, so its pages are unknown")
             return
         try:
-            self.damage += head.get("damage", [])
+            self.losses = list(head.get("damage", []))
+            self.damage += self.losses
             found = len(self._lines) + sum(entry["documents"] for entry in self.files)
             if found != head["documents"]:
                 self.damage.append(f"{head['documents'] - found} of its {head['documents']} documents are missing")
-            elif not self.damage and hashlib.sha256(text[text.find(b"\n") + 1 :]).hexdigest() != head["body"]["sha256"]:
+            elif self.damage == self.losses and _body_hash(text) != head["body"]["sha256"]:
                 self.damage.append(f"the lines of {layout.DOCUMENTS} are not those that were sealed")
         except (KeyError, TypeError) as error:
             self.damage.append(f"{layout.DOCUMENTS} has a manifest that makes no sense: {error!r}")
 
     def _load_live(self, *, last_attempt: bool) -> bool:
         """Read committed segments and journals; False if one was replaced meanwhile."""
-        self.files, self._lines, self.damage = [], [], []
         segments = [part for name in self.folder.names(self.directory) if (part := layout.segment_of(name))]
         committed = {number for kind, number in segments if kind == "docs"}
-        last = max((number for _, number in segments), default=-1)
-        for number in range(last + 1):
+        numbers = sorted({number for _, number in segments})
+        missing = sorted(set(range(min(len(numbers) + 1, numbers[-1]))) - set(numbers)) if numbers else []
+        if missing and not last_attempt:
+            return False
+        if missing:
+            self.damage.append(f"segments are missing, the first of them {layout.journal_name(missing[0])}")
+        for number in numbers:
             name = layout.docs_name(number) if number in committed else layout.journal_name(number)
             try:
-                self._take_lines(self.folder.read(self._path(name)), name, growing=number == last)
+                text = self.folder.read(self._path(name))
+                growing = number == numbers[-1] and number not in committed
+                if not self._take_lines(text, name, growing=growing) and not growing:
+                    self.damage.append(f"{name} has no readable head, so its pages are unknown")
             except FileNotFoundError:
                 if not last_attempt:
                     return False
                 self.damage.append(f"{name} is missing")
-        return last >= 0 or last_attempt or not self.folder.exists(self._path(layout.DOCUMENTS))
+            except StorageError as error:
+                self.damage.append(str(error))
+        self._unstarted = not self._lines and not self.damage and numbers in ([], [0]) and not committed
+        # Sealing removes the segments after documents.jsonl appeared.
+        return last_attempt or not self.folder.exists(self._path(layout.DOCUMENTS))
+
+    def _check_order(self) -> None:
+        """Note documents that are missing, doubled or out of place by their ordinals."""
+        ordinals = [line.ordinal for line in self._lines]
+        if any(after <= before for before, after in pairwise(ordinals)):
+            self.damage.append("its lines are doubled or out of order")
+        elif self.state == "live" and not self.damage:
+            last = max([*ordinals, *(entry["last"] for entry in self.files)], default=-1)
+            found = len(ordinals) + sum(entry["documents"] for entry in self.files)
+            if found != last + 1:
+                self.damage.append(f"{last + 1 - found} of its first {last + 1} documents are missing")
 
     def _take_lines(self, text: bytes, name: str, *, growing: bool = False) -> Document:
         """Add the good lines of a file, and give the content of its head."""
@@ -136,7 +164,9 @@ class RunFiles:
                     self.files.append(entry)
                 else:
                     self.damage.append(f"{name} names a page that cannot be one: {entry!r:.200}")
-        self._lines += lines
+        if any(line.name == HEAD for line in lines):
+            self.damage.append(f"{name} has more than one head")
+        self._lines += [line for line in lines if line.name != HEAD]
         return head
 
     def _check_format(self, head: Document) -> None:
@@ -155,13 +185,14 @@ class RunFiles:
             try:
                 for entry in self.files:
                     if entry["path"] not in self._held:
-                        with contextlib.suppress(DamagedRun):  # reported when it is read
+                        with contextlib.suppress(DamagedRun, StorageError):  # reported when it is read
                             self._held[entry["path"]] = self._open_page(entry)
-                return
             except FileNotFoundError:  # merged with others, or sealed
                 self._load()
                 self.__dict__.pop("_streams", None)
                 self.__dict__.pop("_journalled", None)
+            else:
+                return
 
     # -- documents
 
@@ -261,8 +292,8 @@ class RunFiles:
         try:
             page = self._held.get(entry["path"]) or self._open_page(entry)
             return page.read(keys, data_only=data_only)
-        except (DamagedRun, FileNotFoundError) as error:
-            problem = str(error) if isinstance(error, DamagedRun) else f"{entry['path']} is missing"
+        except (DamagedRun, StorageError, FileNotFoundError) as error:
+            problem = str(error) if isinstance(error, FilebrokerError) else f"{entry['path']} is missing"
             problem += f" ({entry['rows']} events of stream {entry['stream']!r})"
             if problem not in self.damage:
                 self.damage.append(problem)
@@ -278,12 +309,11 @@ class RunFiles:
                 raise DamagedRun(f"{name} is not the file that was sealed: its SHA-256 differs")
             return PageFile(data, name)
         size, _ = entry["footer"]
-        with open(local, "rb") as file:
-            if os.fstat(file.fileno()).st_size != entry["bytes"]:
-                raise DamagedRun(f"{name} has another size than the file that was sealed")
-            file.seek(-size, os.SEEK_END)
-            if footer_seal(file.read()) != entry["footer"]:
-                raise DamagedRun(f"{name} is not the file that was sealed: its footer differs")
+        end, total = self.folder.read_end(path, size)
+        if total != entry["bytes"]:
+            raise DamagedRun(f"{name} has another size than the file that was sealed")
+        if footer_seal(end) != entry["footer"]:
+            raise DamagedRun(f"{name} is not the file that was sealed: its footer differs")
         return PageFile(local, name)
 
     @cached_property
@@ -302,6 +332,11 @@ class RunFiles:
             if line.name in ("event", "event_page"):
                 segment.add(line)
         return segment
+
+
+def _body_hash(text: bytes) -> str:
+    """Give the SHA-256 of the lines after the head."""
+    return hashlib.sha256(memoryview(text)[text.find(b"\n") + 1 :]).hexdigest()
 
 
 def _is_entry(entry: object) -> bool:

@@ -92,7 +92,7 @@ def write_page(directory: str, stream: Stream, number: int, buffer: EventBuffer,
     data = to_parquet(to_table(buffer, stream.declared))
     path = layout.page_path(stream.directory, number)
     ordinals = buffer.field(ORDINAL)
-    os.makedirs(os.path.join(directory, stream.directory), exist_ok=True)
+    filesystem.make_directory(os.path.join(directory, stream.directory))
     filesystem.publish(os.path.join(directory, path), data, sync=sync)
     return {
         **{"path": path, "stream": stream.name, "rows": len(buffer), "documents": len(set(ordinals))},
@@ -178,7 +178,13 @@ def _publish_lines(directory: str, name: str, head: Mapping[str, Any], body: byt
 
 
 def read_committed(directory: str) -> tuple[list[FileEntry], bytes]:
-    """Give the pages and the lines of a run's committed segments, in order."""
+    """Give the pages and the lines of a run's committed segments, in order.
+
+    Parameters
+    ----------
+    directory
+        Local path of a run whose segments are known to be whole.
+    """
     files: list[FileEntry] = []
     body = b""
     for name in sorted(os.listdir(directory)):
@@ -203,7 +209,7 @@ def _merge_uneven_streams(directory: str, files: list[FileEntry], streams: Strea
     for name, entries in by_stream.items():
         if len(entries) > 1:
             pages = [PageFile(os.path.join(directory, entry["path"]), entry["path"]) for entry in entries]
-            uneven = any(one.schema != other.schema for one, other in pairwise(pages))
+            uneven = any(one.data_schema != other.data_schema for one, other in pairwise(pages))
             if uneven and sum(page.uncompressed for page in pages) < _MAX_MERGED_BYTES:
                 buffer = EventBuffer()
                 for page in pages:
