@@ -494,7 +494,7 @@ def small_disk(tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", path], capture_output=True).returncode:
         pytest.skip("mounting is not allowed here")
     yield path
-    subprocess.run(["umount", path], check=True)
+    subprocess.run(["umount", "-l", path], check=True)
 
 
 @pytest.mark.parametrize("segment_documents", [200_000, 60])

@@ -1,7 +1,6 @@
 """Event pages as one pandas table."""
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,13 @@ import pyarrow as pa
 
 from filebroker.storing import columns
 from filebroker.storing.columns import ABSENT
-from filebroker.storing.pages import Page, PageColumn
+from filebroker.storing.pages import Page
+
+#: Tables with more columns are copied into one block, which pandas handles faster than many.
+_MANY_COLUMNS = 100
 
 
-def to_frame(pages: Sequence[Page], order: Sequence[str] = ()) -> pd.DataFrame:
+def to_frame(pages: Iterable[Page], order: Sequence[str] = ()) -> pd.DataFrame:
     """Give event pages as one table.
 
     Parameters
@@ -28,17 +30,31 @@ def to_frame(pages: Sequence[Page], order: Sequence[str] = ()) -> pd.DataFrame:
     pandas.DataFrame
         Index ``seq_num``; columns ``time`` (float seconds) and the data keys.  Without events it has no
         columns.
+
+    Notes
+    -----
+    No more than the pages and one finished column are in memory beside the table.
     """
-    pages = [page for page in pages if page.rows]
-    if not pages:
+    parts: dict[str, list[Any]] = {"seq_num": [], "time": []}
+    keys: dict[str, str] = {}
+    rows = 0
+    for page in pages:
+        for name, values in _page_values(page, keys).items():
+            parts.setdefault(name, [_missing(rows)] if rows else []).append(values)
+        rows += page.rows
+        for column in parts.values():
+            _fill_up(column, rows)
+    if not rows:
         return empty_frame()
-    if len(pages) > 1 and all(_alike(one, other) for one, other in pairwise(pages)):
-        schema = pages[0].table.schema
-        tables = [page.table.replace_schema_metadata(schema.metadata) for page in pages]
-        pages = [Page(pa.concat_tables(tables))]
-    frames = [_page_frame(page, order) for page in pages]
-    frame = frames[0] if len(frames) == 1 else pd.concat(frames)
-    frame.index.name = "seq_num"
+    index = pd.Index(_combined(parts.pop("seq_num")), name="seq_num")
+    position = {key: number for number, key in enumerate(order)}
+    names = sorted(keys, key=lambda name: position.get(keys[name], len(position)))
+    data = {"time": _combined(parts.pop("time"))}
+    for name in names:
+        # The event's own time keeps its name; a data key "time" takes the name of its Parquet column.
+        data[name if keys[name] == "time" else keys[name]] = _combined(parts.pop(name))
+    frame = pd.DataFrame(data, copy=len(data) > _MANY_COLUMNS)
+    frame.index = index
     return frame
 
 
@@ -47,36 +63,43 @@ def empty_frame() -> pd.DataFrame:
     return pd.DataFrame(index=pd.Index([], name="seq_num", dtype="int64"))
 
 
-def _alike(one: Page, other: Page) -> bool:
-    """Tell whether two pages can be read as one."""
-    return one.table.schema.equals(other.table.schema, check_metadata=False) and one.footer.get(
-        "columns"
-    ) == other.footer.get("columns")
+def _page_values(page: Page, keys: dict[str, str]) -> dict[str, Any]:
+    """Give the columns of a page by their names, and note the data key of each."""
+    result = {name: _values(page, name) for name in ("seq_num", "time")}
+    for item in page.data_columns:
+        keys.setdefault(item.name, item.key)
+        result[item.name] = _values(page, item.name)
+    return result
 
 
-def _page_frame(page: Page, order: Sequence[str]) -> pd.DataFrame:
-    position = {key: number for number, key in enumerate(order)}
-    items = sorted(page.data_columns, key=lambda item: position.get(item.key, len(position)))
-    data: dict[str, Any] = {}
-    time = _plain_values(page, "time")
-    for item in items:
-        # The event's own time keeps its name; a data key "time" takes the name of its Parquet column.
-        data[item.name if item.key == "time" else item.key] = _values(page, item)
-    frame = pd.DataFrame({"time": time, **data})
-    frame.index = pd.Index(_plain_values(page, "seq_num"))
-    return frame
+def _missing(rows: int) -> "np.ndarray[Any, Any]":
+    return np.full(rows, np.nan)
 
 
-def _plain_values(page: Page, name: str) -> Any:
-    return _values(page, PageColumn(name, name, page.column(name).meta))
+def _fill_up(column: list[Any], rows: int) -> None:
+    """Add what a page without the column lacks."""
+    lacking = rows - sum(map(len, column))
+    if lacking:
+        column.append(_missing(lacking))
 
 
-def _values(page: Page, item: PageColumn) -> Any:
+def _combined(parts: list[Any]) -> Any:
+    """Give the parts of a column as one, writable."""
+    if all(isinstance(part, np.ndarray) for part in parts) and len({part.dtype for part in parts}) == 1:
+        if len(parts) == 1:
+            return parts[0] if parts[0].flags.writeable else parts[0].copy()
+        return np.concatenate(parts)
+    return pd.concat([pd.Series(part) for part in parts], ignore_index=True) if len(parts) > 1 else parts[0]
+
+
+def _values(page: Page, name: str) -> Any:
     """Give a column as pandas would infer it from the values."""
-    raw, encoded = page.raw(item.name), item.meta.get("encoding")
-    if encoded is None and not page.has(f"_x.{item.name}"):
+    raw = page.raw(name)
+    meta = page.meta(name)
+    encoded = meta.get("encoding")
+    if encoded is None and not page.has(f"_x.{name}"):
         return _typed(raw)
-    column = page.column(item.name)
+    column = page.column(name)
     if encoded is None and column.exceptions is not None:
         marks = set(column.exceptions.unique().to_pylist())
         if marks <= {None, "i"}:  # integers among floats

@@ -154,7 +154,7 @@ class Stream:
     @property
     def keys(self) -> list[str]:
         """The data keys, in the order of the descriptors."""
-        return list(dict.fromkeys(key for doc in self.descriptors for key in doc["data_keys"]))
+        return self._files.data_keys(self.name)
 
     def events(self) -> Iterator[Document]:
         """Give the events in order, those of event pages one by one."""
@@ -179,11 +179,14 @@ class Stream:
         object
             A number, string, list, dict or None, as it was inserted; an array as `numpy.ndarray`.
         """
-        for page in self._files.pages(self.name, [key]):
+        for page in self._files.pages(self.name, "data", [key]):
             for item in page.data_columns:
+                if item.key != key:  # journalled events come whole
+                    continue
                 column = page.column(item.name)
-                if item.meta.get("encoding") in ("array", "npy") and column.exceptions is None:
-                    yield from columns.as_arrays(column)
+                if column.exceptions is None:
+                    is_array = item.meta.get("encoding") in ("array", "npy")
+                    yield from columns.as_arrays(column) if is_array else columns.decode(column)
                 else:
                     yield from (value for value in columns.decode(column) if value is not ABSENT)
         self.run._report(self._files)
@@ -204,6 +207,7 @@ class Stream:
         """
         from filebroker.core import frames
 
-        frame = frames.to_frame(list(self._files.pages(self.name, keys, data_only=True)), self.keys)
+        pages = self._files.pages(self.name, "shown", keys)
+        frame = frames.to_frame(pages, self.keys if keys is None else list(keys))
         self.run._report(self._files)
         return frame

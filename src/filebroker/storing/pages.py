@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +35,9 @@ _ROW_GROUP_BYTES = 16 << 20
 _DECODED_ROWS = 4096
 _UNTHREADED_ROWS = 50_000
 
+
+#: Which columns of a page to read.
+Columns = Literal["all", "shown", "data"]
 
 # ---------------------------------------------------------------------------------------- writing
 
@@ -253,8 +256,12 @@ class Page:
         return [self._data_column(name) for name in self._columns if _is_data(name)]
 
     def _data_column(self, name: str) -> PageColumn:
-        meta = self._metas.get(name, {})
+        meta = self.meta(name)
         return PageColumn(name, meta.get("key", name), meta)
+
+    def meta(self, name: str) -> dict[str, Any]:
+        """Give what the footer says of a column."""
+        return self._metas.get(name, {})
 
     def column(self, name: str) -> Column:
         """Give one column, its chunks joined."""
@@ -448,15 +455,15 @@ class PageFile:
         """Types of the columns that a table shows, by name."""
         return {field.name: field.type for field in self._file.schema_arrow if _is_shown(field.name)}
 
-    def read(self, keys: Sequence[str] | None = None, *, data_only: bool = False) -> Page:
+    def read(self, columns: Columns = "all", keys: Sequence[str] | None = None) -> Page:
         """Read the page, or some of its columns.
 
         Parameters
         ----------
+        columns
+            ``all``; ``shown``, what a table shows: seq_num, time and data; or ``data`` alone.
         keys
             Data keys to read; None for all.  Unknown keys are passed over.
-        data_only
-            Leave out what only documents need: timestamps, uids and bookkeeping.
 
         Raises
         ------
@@ -464,11 +471,15 @@ class PageFile:
             A checksum does not match.
         """
         wanted = self._names
-        if keys is not None:
-            names = {column_name(key) for key in keys}
-            wanted = [name for name in wanted if name.removeprefix("_x.") in names | _RESERVED]
-        elif data_only:
-            wanted = [name for name in wanted if _is_shown(name)]
+        if columns != "all":
+            names = None if keys is None else {column_name(key) for key in keys}
+            bare = {name: name.removeprefix("_x.") for name in wanted}
+            wanted = [
+                name
+                for name in wanted
+                if (columns == "shown" and bare[name] in _RESERVED)
+                or (_is_data(bare[name]) and (names is None or bare[name] in names))
+            ]
         try:
             table = self._file.read(
                 columns=None if wanted == self._names else wanted,

@@ -22,12 +22,12 @@ from filebroker.ground.documents import Document, check, describe
 from filebroker.ground.errors import DuplicateDocument, SealWarning, StorageError
 from filebroker.ground.locks import FileLock
 from filebroker.storing import layout, sealing
-from filebroker.storing.buffer import NOTHING_FILLED, EventBuffer, joined
+from filebroker.storing.buffer import NOTHING_FILLED, Batch, EventBuffer, joined
 from filebroker.storing.columns import ABSENT
 from filebroker.storing.flusher import Flusher
 from filebroker.storing.journal import HEAD, HEAD_ORDINAL, JournalFile, encode_line, encode_simple_event
 from filebroker.storing.sealing import Manifest, Segment
-from filebroker.storing.streams import Stream, Streams
+from filebroker.storing.streams import DeclaredKeys, Stream, Streams
 
 #: When documents are forced to the disk: every 100 ms, before each `insert` returns, or when the
 #: operating system sees fit.
@@ -87,6 +87,8 @@ class Recorder:
         self._committer: ThreadPoolExecutor | None = None
         self._lock = claim(root, self.name, self.uid)
         self._count = 0
+        # The batch that the latest event of the usual kind went to, and its descriptor.
+        self._latest: tuple[DeclaredKeys, Batch] | None = None
         try:
             self._open_segment(0)
             self._append(line)
@@ -140,6 +142,7 @@ class Recorder:
             events.add(self._count, event)
             self._append(line)
             self._segment.add_events(stream, events, line)
+            self._latest = None
             sequence.remember(event)
         if self._journal.size > self._limits[0] or self._journal.lines > self._limits[1]:
             self._rotate()
@@ -168,7 +171,10 @@ class Recorder:
         if line is None:
             return False
         self._append(line)
-        batch = self._segment.buffer(declared.stream).batch(declared.order, declared.order, tuple(event))
+        if self._latest is None or self._latest[0] is not declared:
+            keys = declared.order
+            self._latest = declared, self._segment.buffer(declared.stream).batch(keys, keys, tuple(event))
+        batch = self._latest[1]
         batch.values += (
             *(self._count - 1, False, event["descriptor"], uid, when, seq_num, NOTHING_FILLED, ABSENT),
             *values,
@@ -189,6 +195,7 @@ class Recorder:
         self._append(line)
         self._digests[key] = digest
         self._segment.add_events(declared.stream, events, line)
+        self._latest = None
         if len(page["seq_num"]):
             sequence = self._sequences[declared.stream.name]
             sequence.last = max(sequence.last, int(max(page["seq_num"])))
@@ -267,7 +274,7 @@ class Recorder:
             journal.close()
             filesystem.remove(path)
             raise
-        self._journal, self._segment = journal, Segment(number, self._streams)
+        self._journal, self._segment, self._latest = journal, Segment(number, self._streams), None
         if self._sync == "interval":
             Flusher.shared().add(journal)
 

@@ -14,7 +14,7 @@ from filebroker.ground.errors import DamagedRun, FilebrokerError, NothingRecorde
 from filebroker.ground.filesystem import Folder
 from filebroker.storing import layout
 from filebroker.storing.journal import HEAD, Line, read_lines
-from filebroker.storing.pages import Page, PageFile, footer_seal, to_table
+from filebroker.storing.pages import Columns, Page, PageFile, footer_seal, to_table
 from filebroker.storing.sealing import FileEntry, Segment
 from filebroker.storing.streams import Streams
 
@@ -246,7 +246,7 @@ class RunFiles:
 
     def event_times(self, stream: str) -> list[float]:
         """Give the times of a stream's events, reading no other column."""
-        return [time for page in self.pages(stream, []) for time in page.values("time")]
+        return [time for page in self.pages(stream, "shown", []) for time in page.values("time")]
 
     @staticmethod
     def _copy(line: Line) -> Document:
@@ -261,17 +261,20 @@ class RunFiles:
     def _entries(self, stream: str) -> list[FileEntry]:
         return sorted((entry for entry in self.files if entry["stream"] == stream), key=itemgetter("first"))
 
-    def pages(self, stream: str, keys: Sequence[str] | None = None, *, data_only: bool = False) -> Iterator[Page]:
+    def data_keys(self, stream: str) -> list[str]:
+        """Give the data keys of a stream, in the order of its descriptors."""
+        lines = (line for line in self._lines if line.name == "descriptor" and stream_name(line.doc) == stream)
+        return list(dict.fromkeys(key for line in lines for key in line.doc["data_keys"]))
+
+    def pages(self, stream: str, columns: Columns = "all", keys: Sequence[str] | None = None) -> Iterator[Page]:
         """Give the event pages of a stream in order, those still in a journal included.
 
         Parameters
         ----------
         stream
             Its name; an unknown stream has no pages.
-        keys
-            Data keys to read, None for all.
-        data_only
-            Leave out what only documents need.
+        columns, keys
+            What to read, see `PageFile.read`; journalled events are given whole.
 
         Notes
         -----
@@ -279,19 +282,19 @@ class RunFiles:
         """
         self.hold()
         for entry in self._entries(stream):
-            page = self._read_page(entry, keys, data_only=data_only)
+            page = self._read_page(entry, columns, keys)
             if page is not None:
                 yield page
+        if all(line.name not in ("event", "event_page") for line in self._lines):
+            return
         buffer = self._journalled.buffers.get(stream)
         if buffer is not None:
             yield Page(to_table(buffer, self._streams.named(stream).declared))
 
-    def _read_page(
-        self, entry: FileEntry, keys: Sequence[str] | None = None, *, data_only: bool = False
-    ) -> Page | None:
+    def _read_page(self, entry: FileEntry, columns: Columns = "all", keys: Sequence[str] | None = None) -> Page | None:
         try:
             page = self._held.get(entry["path"]) or self._open_page(entry)
-            return page.read(keys, data_only=data_only)
+            return page.read(columns, keys)
         except (DamagedRun, StorageError, FileNotFoundError) as error:
             problem = str(error) if isinstance(error, FilebrokerError) else f"{entry['path']} is missing"
             problem += f" ({entry['rows']} events of stream {entry['stream']!r})"
