@@ -610,7 +610,7 @@ def test_a_reader_that_comes_while_leftovers_are_removed_sees_the_whole_run(tmp_
     pairs = list(documents(25))
     catalog = Catalog(tmp_path)
     record(catalog, pairs[:-1])
-    catalog._owners[UID]._finish_commit()
+    catalog._recording._owners[UID]._finish_commit()
     first = run_directory(tmp_path) / layout.docs_name(0)
     kept = first.read_bytes()
     real, misses = Folder.read, []

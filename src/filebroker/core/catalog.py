@@ -2,25 +2,22 @@
 
 import os
 import threading
-import uuid
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from filebroker.core.replay import Replay
+from filebroker.core.recording import Recording
 from filebroker.core.run import Run
 from filebroker.finding import matching
 from filebroker.finding.inventory import Inventory
 from filebroker.ground import codec, filesystem
-from filebroker.ground.documents import check, describe, modernise
 from filebroker.ground.errors import (
     AmbiguousPrefix,
     CatalogNotFound,
     DamagedRun,
     DamagedRunWarning,
-    DuplicateDocument,
     NotEnoughRuns,
     NothingRecorded,
     NotSupported,
@@ -28,12 +25,11 @@ from filebroker.ground.errors import (
     RecoveryWarning,
     RunNotFound,
     StorageError,
-    UnknownRun,
     UnsupportedFormat,
 )
 from filebroker.ground.filesystem import Folder
 from filebroker.storing import layout
-from filebroker.storing.recorder import Recorder, Sync
+from filebroker.storing.recorder import Sync
 from filebroker.storing.recovery import Recovery, recover_all
 
 #: So many sealed runs are kept in memory once they were read.
@@ -89,11 +85,9 @@ class Catalog:
         self._inventory = Inventory(self.folder)
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._unreadable: set[str] = set()
-        # Who records the documents that name a run, descriptor or resource.
-        self._owners: dict[str, Recorder | Replay] = {}
-        self._mutex = threading.RLock()
-        self._marked = self._check_marker()
-        if self._marked and not read_only and self.folder.local is not None:
+        self._recording: Recording | None = None
+        self._mutex = threading.Lock()
+        if self._check_marker() and not read_only and self.folder.local is not None:
             self._recover(self.folder.local)
 
     def __repr__(self) -> str:
@@ -182,81 +176,12 @@ class Catalog:
         StorageError
             The filesystem refused.  Everything inserted before is safe.
         """
-        if name == "event":  # the common case comes first and costs least
-            try:
-                owner = self._owners[doc["descriptor"]]
-            except (KeyError, TypeError):
-                owner = self._owner(name, doc)
-            owner.insert(name, doc)
-            return
-        with self._mutex:
-            if name in ("bulk_events", "bulk_datum"):
-                check(name, doc)
-                for part_name, part in modernise(name, doc):
-                    self.insert(part_name, part)
-            elif name == "start":
-                self._begin(doc)
-            else:
-                owner = self._owner(name, doc)
-                owner.insert(name, doc)
-                if "uid" in doc and name in ("descriptor", "resource", "stream_resource"):
-                    self._owners[doc["uid"]] = owner
-                if owner.stopped:
-                    self._forget(owner)
+        recording = self._recording
+        if recording is None:
+            recording = self._start_recording()
+        recording.insert(name, doc)
 
-    def _begin(self, start: Mapping[str, Any]) -> None:
-        check("start", start)
-        root = self._writable_root()
-        uid = start["uid"]
-        owner = self._owners.get(uid)
-        if isinstance(owner, Recorder):
-            owner.insert("start", start)
-            return
-        recorded = self._find_recorded(uid)
-        if recorded is not None and recorded.state == "live":
-            raise DuplicateDocument(
-                f"the run {uid!r} is being recorded by another process or another catalog object, in "
-                f"{self.folder.path(recorded.directory)}; only that one can go on"
-            )
-        if recorded is not None:
-            self._owners[uid] = Replay(recorded.files, start)
-            return
-        if not self._marked:
-            self._mark(root)
-        self._owners[uid] = Recorder(root, start, sync=self._sync)
-
-    def _find_recorded(self, uid: str) -> Run | None:
-        """Give the run of exactly that uid."""
-        for directory in self._inventory:
-            known = layout.uid_of(directory)
-            if known == uid or (known is None and directory.endswith(layout.encode_name(uid))):
-                return self._run(directory)
-        return None
-
-    def _owner(self, name: str, doc: Mapping[str, Any]) -> Recorder | Replay:
-        """Find the run that a document belongs to."""
-        check(name, doc)
-        self._writable_root()
-        for reference in ("run_start", "descriptor", "resource", "stream_resource"):
-            if reference in doc:
-                owner = self._owners.get(doc[reference])
-                if owner is not None:
-                    return owner
-                raise UnknownRun(
-                    f"the {describe(name, doc)} names the {reference} {doc[reference]!r}, which is no part of a run "
-                    "being recorded here; insert a run's documents in order, its start document first"
-                )
-        # Before 2019 resources did not name their run.
-        owners = list(self._owners.values())
-        if not owners:
-            raise UnknownRun(f"the {describe(name, doc)} names no run, and none is being recorded")
-        return owners[-1]
-
-    def _forget(self, owner: Recorder | Replay) -> None:
-        for key in [key for key, value in self._owners.items() if value is owner]:
-            del self._owners[key]
-
-    def _writable_root(self) -> str:
+    def _start_recording(self) -> Recording:
         if self.read_only:
             raise ReadOnlyCatalog(f"the catalog {self.folder.url} was opened for reading; nothing can be inserted")
         if self.folder.local is None:
@@ -264,30 +189,24 @@ class Catalog:
                 f"runs can be recorded on a local disk alone, not into {self.folder.url}; record locally and copy the "
                 "folder"
             )
-        return self.folder.local
+        with self._mutex:
+            if self._recording is None:
+                self._recording = Recording(self.folder.local, self._find, self._sync)
+            return self._recording
 
-    def _mark(self, root: str) -> None:
-        """Make the folder a catalog."""
-        marker = {
-            **{"format": layout.FORMAT, "requires": [], "id": str(uuid.uuid4())},
-            **{"created": datetime.now(UTC).isoformat(timespec="seconds")},
-            "layout": "%Y/%m/%d/%Y%m%dT%H%M%S.%fZ-{uid}",
-        }
-        try:
-            os.makedirs(root, exist_ok=True)
-        except OSError as error:
-            raise StorageError(error.errno, f"cannot make the catalog {root}: {error.strerror}") from error
-        if not os.path.exists(os.path.join(root, layout.MARKER)):
-            filesystem.publish(os.path.join(root, layout.MARKER), codec.dumps(marker) + b"\n", sync=True)
-        self._marked = True
+    def _find(self, uid: str) -> Run | None:
+        """Give the run of exactly that uid."""
+        for directory in self._inventory:
+            known = layout.uid_of(directory)
+            if known == uid or (known is None and directory.endswith(layout.encode_name(uid))):
+                return self._run(directory)
+        return None
 
     def close(self) -> None:
         """Stop recording; runs without a stop document are sealed when the catalog is next opened."""
-        with self._mutex:
-            for owner in set(self._owners.values()):
-                if isinstance(owner, Recorder):
-                    owner.close()
-            self._owners.clear()
+        if self._recording is not None:
+            self._recording.close()
+            self._recording = None
 
     # -- the door out
 

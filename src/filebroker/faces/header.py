@@ -3,20 +3,28 @@
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from filebroker.core.run import Run
 from filebroker.faces import html
 from filebroker.faces.filtering import ALL, DocumentFilter, added_columns
+from filebroker.faces.wrapping import PrepareHook
 from filebroker.ground.documents import Document, describe, stream_name as stream_of
 from filebroker.ground.errors import MissingHandler
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from filebroker.faces.broker import Broker
-
 _KEYS = ("start", "descriptors", "stop", "ext")
+
+
+class Prompt(Protocol):
+    """What a header needs of the broker that found its run."""
+
+    prepare_hook: PrepareHook
+
+    def fetch_external(self, start: Any, stop: Any) -> dict[str, Any]:
+        """Give what the broker's external fetchers give for a run."""
 
 
 class Header:
@@ -43,7 +51,7 @@ class Header:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, broker: "Broker", run: Run) -> None:
+    def __init__(self, broker: Prompt, run: Run) -> None:
         self.db = broker
         self._run = run
 

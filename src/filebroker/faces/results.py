@@ -1,13 +1,9 @@
 """What a search gives: headers, made one by one as they are asked for."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
-from filebroker.faces.header import Header
-
-if TYPE_CHECKING:
-    from filebroker.core.run import Run
-    from filebroker.faces.broker import Broker
+from filebroker.core.run import Run
+from filebroker.faces.header import Header, Prompt
 
 
 class Results:
@@ -25,7 +21,7 @@ class Results:
         The search, as it was called.
     """
 
-    def __init__(self, broker: "Broker", search: "Callable[[], Iterator[Run]]", description: str) -> None:
+    def __init__(self, broker: Prompt, search: Callable[[], Iterator[Run]], description: str) -> None:
         self._broker, self._search, self._description = broker, search, description
 
     def __iter__(self) -> Iterator[Header]:

@@ -13,8 +13,8 @@ class Syncable(Protocol):
 
     unsynced: bool
 
-    def sync(self) -> None:
-        """Make everything written so far survive a power cut."""
+    def sync(self) -> bool:
+        """Make everything written so far survive a power cut, and tell whether it does."""
 
 
 class Flusher:

@@ -7,10 +7,10 @@ data stand in ``"arrays"``, in base64, so that their dtype survives a crash.
 
 import base64
 import os
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
+from zlib import crc32
 
 import numpy as np
 
@@ -48,7 +48,10 @@ def encode_line(ordinal: int, name: str, doc: Mapping[str, Any]) -> bytes:
 def encode_simple_event(ordinal: int, event: Mapping[str, Any]) -> bytes | None:
     """Write an event whose values are all of `codec.SIMPLE_TYPES`; None if it needs `encode_line`."""
     text = codec.dumps_simple(event)
-    return None if text is None else _seal(b'{"i":%d,"name":"event","doc":' % ordinal, text)
+    if text is None:
+        return None
+    text = b'{"i":%d,"name":"event","doc":%b' % (ordinal, text)
+    return text + b',"crc":"%08x"}\n' % crc32(text)
 
 
 def _encode_with_arrays(ordinal: int, name: str, doc: Mapping[str, Any]) -> bytes:
@@ -69,7 +72,7 @@ def _encode_with_arrays(ordinal: int, name: str, doc: Mapping[str, Any]) -> byte
 
 def _seal(head: bytes, body: bytes) -> bytes:
     text = head + body
-    return text + b',"crc":"%08x"}\n' % zlib.crc32(text)
+    return text + b',"crc":"%08x"}\n' % crc32(text)
 
 
 def decode_line(text: bytes) -> Line:
@@ -81,7 +84,7 @@ def decode_line(text: bytes) -> Line:
         The line is not one, or its checksum does not match.
     """
     body, _, tail = text.rpartition(b',"crc":"')
-    if not body or tail != b'%08x"}' % zlib.crc32(body):
+    if not body or tail != b'%08x"}' % crc32(body):
         raise DamagedRun("the checksum of a line does not match: it was altered or cut")
     try:
         record = codec.loads(body + b"}")
@@ -175,7 +178,7 @@ class JournalFile:
         except OSError as error:
             raise StorageError(f"cannot create the journal {path}: {error.strerror}") from error
 
-    def append(self, line: bytes, *, sync: bool = False) -> None:
+    def append(self, line: bytes, sync: bool = False) -> None:
         """Append one line, or leave the file as it was.
 
         Parameters
@@ -191,7 +194,8 @@ class JournalFile:
             The line could not be written, for example on a full disk, or what was written before could not
             be forced to the disk.
         """
-        self._check()
+        if self._failure is not None:
+            self._refuse()
         try:
             written = os.write(self._descriptor, line)
             while written < len(line):
@@ -201,21 +205,17 @@ class JournalFile:
             if isinstance(error, OSError):
                 raise StorageError(error.errno, f"cannot write to {self.path}: {error.strerror}") from error
             raise
-        if sync:
-            self.sync()
-            if self._failure is not None:
-                self._take_back()
-                self._check()
+        if sync and not self.sync():
+            self._take_back()
+            self._refuse()
         self.size += len(line)
         self.lines += 1
         self.unsynced = not sync
 
-    def _check(self) -> None:
+    def _refuse(self) -> NoReturn:
         """Refuse to go on after a failure that leaves unknown what is in the file or on the disk."""
-        if self._failure is not None:
-            raise StorageError(
-                self._failure.errno, f"cannot go on writing to {self.path}: {self._failure.strerror}"
-            ) from self._failure
+        failure = self._failure or OSError("an earlier failure")
+        raise StorageError(failure.errno, f"cannot go on writing to {self.path}: {failure.strerror}") from failure
 
     def _take_back(self) -> None:
         """Cut off what a failed append left behind; if that fails too, the file is not written to any more."""
@@ -225,13 +225,20 @@ class JournalFile:
         except OSError as error:
             self._failure = error
 
-    def sync(self) -> None:
-        """Make everything appended so far survive a power cut; a failure is raised by the next append."""
+    def sync(self) -> bool:
+        """Make everything appended so far survive a power cut.
+
+        Returns
+        -------
+        bool
+            Whether it does.  After a failure nothing more can be appended.
+        """
         self.unsynced = False
         try:
             os.fsync(self._descriptor)
         except OSError as error:
             self._failure = error
+        return self._failure is None
 
     def close(self) -> None:
         """Close the file; nothing is lost if this is never called."""

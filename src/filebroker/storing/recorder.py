@@ -7,22 +7,19 @@ of `Sync`.
 
 import contextlib
 import os
-import socket
 import threading
-import time
 import warnings
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from filebroker.ground import codec, filesystem
 from filebroker.ground.documents import Document, check, describe
 from filebroker.ground.errors import DuplicateDocument, SealWarning, StorageError
-from filebroker.ground.locks import FileLock
 from filebroker.storing import layout, sealing
 from filebroker.storing.buffer import NOTHING_FILLED, Batch, EventBuffer, joined
+from filebroker.storing.claims import claim
 from filebroker.storing.columns import ABSENT
 from filebroker.storing.flusher import Flusher
 from filebroker.storing.journal import HEAD, HEAD_ORDINAL, JournalFile, encode_line, encode_simple_event
@@ -35,8 +32,6 @@ Sync = Literal["interval", "always", "never"]
 
 SEGMENT_BYTES = 64 << 20
 SEGMENT_DOCUMENTS = 200_000
-
-_LOCK_ATTEMPTS, _LOCK_PAUSE = 50, 0.02
 
 
 class Recorder:
@@ -78,6 +73,7 @@ class Recorder:
         self.directory = os.path.join(root, self.name)
         self.stopped = False
         self._sync = sync
+        self._always = sync == "always"
         self._limits = self._first_limits = (segment_bytes, segment_documents)
         self._streams = Streams()
         self._digests: dict[tuple[str, str], int] = {("start", self.uid): _digest(start)}
@@ -255,7 +251,7 @@ class Recorder:
 
     def _append(self, line: bytes) -> None:
         try:
-            self._journal.append(line, sync=self._sync == "always")
+            self._journal.append(line, self._always)
         except StorageError as error:
             raise StorageError(
                 error.errno,
@@ -378,62 +374,6 @@ class _Sequence:
         self.last = max(self.last, int(event["seq_num"]))
         if self.digests is not None:
             self.digests[event["uid"]] = _digest(event)
-
-
-def claim(root: str, name: str, uid: str) -> FileLock:
-    """Make a run's directory, and hold the lock that says that its writer lives.
-
-    Parameters
-    ----------
-    root
-        Local path of the catalog.
-    name
-        The run's directory, relative to it.
-    uid
-        The run's uid; of several processes that claim it, one wins.
-
-    Raises
-    ------
-    DuplicateDocument
-        The directory exists, or the run is being recorded.
-    StorageError
-        The filesystem refused.
-    """
-    directory = os.path.join(root, name)
-    lock = FileLock(os.path.join(root, layout.LIVE, layout.lock_name(uid)))
-    try:
-        os.makedirs(os.path.dirname(lock.path), exist_ok=True)
-        if not _acquire(lock):
-            raise DuplicateDocument(f"the run {uid!r} is being recorded by another process or another catalog object")
-        owner = {
-            **{"directory": name, "host": socket.gethostname(), "pid": os.getpid(), "inode": lock.inode},
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        lock.write(codec.dumps(owner))
-        os.makedirs(os.path.dirname(directory), exist_ok=True)
-        os.mkdir(directory)
-    except FileExistsError as error:
-        if isinstance(error, DuplicateDocument):
-            raise
-        lock.remove()
-        raise DuplicateDocument(f"the run in {directory} is recorded already") from error
-    except OSError as error:
-        lock.remove()
-        raise StorageError(
-            error.errno, f"cannot begin to record in {directory}: {error.strerror}; nothing was recorded"
-        ) from error
-    return lock
-
-
-def _acquire(lock: FileLock) -> bool:
-    """Take a lock, waiting a moment for someone who opens the catalog and looks whether its writer lives."""
-    for _ in range(_LOCK_ATTEMPTS):
-        if lock.acquire():
-            return True
-        if os.path.exists(lock.path) and os.path.getsize(lock.path):
-            return False
-        time.sleep(_LOCK_PAUSE)
-    return False
 
 
 def _changed(document: str, run: str) -> str:

@@ -14,9 +14,11 @@ from filebroker.ground.errors import DamagedRun, FilebrokerError, NothingRecorde
 from filebroker.ground.filesystem import Folder
 from filebroker.storing import layout
 from filebroker.storing.journal import HEAD, Line, read_lines
-from filebroker.storing.pages import Columns, Page, PageFile, footer_seal, to_table
+from filebroker.storing.pages import Page
+from filebroker.storing.parquet import Columns, PageFile, footer_seal
 from filebroker.storing.sealing import FileEntry, Segment
 from filebroker.storing.streams import Streams
+from filebroker.storing.tables import to_table
 
 #: Features of a run that this version understands.
 _FEATURES: frozenset[str] = frozenset()

@@ -15,8 +15,9 @@ from filebroker.ground import filesystem
 from filebroker.storing import layout
 from filebroker.storing.buffer import ORDINAL, EventBuffer
 from filebroker.storing.journal import HEAD, HEAD_ORDINAL, Line, encode_line, read_lines
-from filebroker.storing.pages import PageFile, footer_seal, to_parquet, to_table
+from filebroker.storing.parquet import PageFile, footer_seal, to_parquet
 from filebroker.storing.streams import Stream, Streams
+from filebroker.storing.tables import to_table
 
 #: Streams whose pages are larger together, uncompressed, stay as they are even where their types differ.
 _MAX_MERGED_BYTES = 1 << 29

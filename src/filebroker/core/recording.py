@@ -1,0 +1,128 @@
+"""The way of documents into a catalog: to the recorder of the run that each belongs to."""
+
+import os
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from filebroker.core.replay import Replay
+from filebroker.core.run import Run
+from filebroker.ground import codec, filesystem
+from filebroker.ground.documents import check, describe, modernise
+from filebroker.ground.errors import DuplicateDocument, UnknownRun
+from filebroker.storing import layout
+from filebroker.storing.recorder import Recorder, Sync
+
+
+class Recording:
+    """The runs that are being recorded into one catalog.
+
+    Parameters
+    ----------
+    root
+        Local path of the catalog.
+    find
+        Gives the run of a uid if the catalog has one.
+    sync
+        When documents are forced to the disk, see `Catalog`.
+    """
+
+    def __init__(self, root: str, find: Callable[[str], Run | None], sync: Sync) -> None:
+        self._root, self._find, self._sync = root, find, sync
+        # Who records the documents that name a run, descriptor or resource.
+        self._owners: dict[str, Recorder | Replay] = {}
+        self._mutex = threading.RLock()
+
+    def insert(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Record a document; see `Catalog.insert`."""
+        if name == "event":  # the common case comes first and costs least
+            try:
+                owner = self._owners[doc["descriptor"]]
+            except (KeyError, TypeError):
+                owner = self._owner(name, doc)
+            owner.insert(name, doc)
+            return
+        with self._mutex:
+            if name in ("bulk_events", "bulk_datum"):
+                check(name, doc)
+                for part_name, part in modernise(name, doc):
+                    self.insert(part_name, part)
+            elif name == "start":
+                self._begin(doc)
+            else:
+                self._go_on(name, doc)
+
+    def _go_on(self, name: str, doc: Mapping[str, Any]) -> None:
+        owner = self._owner(name, doc)
+        owner.insert(name, doc)
+        if "uid" in doc and name in ("descriptor", "resource", "stream_resource"):
+            self._owners[doc["uid"]] = owner
+        if owner.stopped:
+            for key in [key for key, value in self._owners.items() if value is owner]:
+                del self._owners[key]
+
+    def _begin(self, start: Mapping[str, Any]) -> None:
+        check("start", start)
+        uid = start["uid"]
+        owner = self._owners.get(uid)
+        if isinstance(owner, Recorder):
+            owner.insert("start", start)
+            return
+        recorded = self._find(uid)
+        if recorded is not None and recorded.state == "live":
+            raise DuplicateDocument(
+                f"the run {uid!r} is being recorded by another process or another catalog object, in "
+                f"{os.path.join(self._root, recorded.directory)}; only that one can go on"
+            )
+        if recorded is not None:
+            self._owners[uid] = Replay(recorded.files, start)
+            return
+        mark(self._root)
+        self._owners[uid] = Recorder(self._root, start, sync=self._sync)
+
+    def _owner(self, name: str, doc: Mapping[str, Any]) -> Recorder | Replay:
+        """Find the run that a document belongs to."""
+        check(name, doc)
+        for reference in ("run_start", "descriptor", "resource", "stream_resource"):
+            if reference in doc:
+                owner = self._owners.get(doc[reference])
+                if owner is not None:
+                    return owner
+                raise UnknownRun(
+                    f"the {describe(name, doc)} names the {reference} {doc[reference]!r}, which is no part of a run "
+                    "being recorded here; insert a run's documents in order, its start document first"
+                )
+        # Before 2019 resources did not name their run.
+        owners = list(self._owners.values())
+        if not owners:
+            raise UnknownRun(f"the {describe(name, doc)} names no run, and none is being recorded")
+        return owners[-1]
+
+    def close(self) -> None:
+        """Stop recording; runs without a stop document are sealed when the catalog is next opened."""
+        with self._mutex:
+            for owner in set(self._owners.values()):
+                if isinstance(owner, Recorder):
+                    owner.close()
+            self._owners.clear()
+
+
+def mark(root: str) -> None:
+    """Make a local folder a catalog unless it is one.
+
+    Raises
+    ------
+    StorageError
+        The filesystem refused.
+    """
+    if os.path.exists(os.path.join(root, layout.MARKER)):
+        return
+    marker = {
+        **{"format": layout.FORMAT, "requires": [], "id": str(uuid.uuid4())},
+        **{"created": datetime.now(UTC).isoformat(timespec="seconds")},
+        "layout": "%Y/%m/%d/%Y%m%dT%H%M%S.%fZ-{uid}",
+    }
+    filesystem.make_directory(root)
+    filesystem.publish(os.path.join(root, layout.MARKER), codec.dumps(marker) + b"\n", sync=True)

@@ -1,0 +1,156 @@
+"""Event pages as Parquet files, and the checks that guard them."""
+
+import zlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from filebroker.ground import codec
+from filebroker.ground.errors import DamagedRun, UnsupportedFormat
+from filebroker.storing.layout import FORMAT
+from filebroker.storing.pages import FOOTER_KEY, RESERVED, Page, column_name, is_data, is_shown
+
+#: Below this number of rows encodings and statistics cost more than they save.
+_SMALL = 1000
+_ROW_GROUP_ROWS = 200_000
+_ROW_GROUP_BYTES = 16 << 20
+_UNTHREADED_ROWS = 50_000
+
+#: Which columns of a page to read.
+Columns = Literal["all", "shown", "data"]
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """Write a table as a Parquet file in memory.
+
+    The options were chosen by measurement, see docs/decisions/0003-parquet-options.md.
+    """
+    target = pa.BufferOutputStream()
+    width = max(1, table.nbytes // max(1, table.num_rows))
+    with pq.ParquetWriter(target, table.schema, **_options(table)) as writer:
+        # store_schema=False drops the schema's metadata as well, so it is added by hand.
+        writer.add_key_value_metadata(dict(table.schema.metadata))
+        writer.write_table(table, row_group_size=max(1, min(_ROW_GROUP_ROWS, _ROW_GROUP_BYTES // width)))
+    data: bytes = target.getvalue().to_pybytes()
+    return data
+
+
+def _options(table: pa.Table) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        **{"compression": "zstd", "compression_level": 1},
+        **{"store_schema": False, "write_page_checksum": True},
+    }
+    if table.num_rows < _SMALL:
+        return {**options, "use_dictionary": ["_descriptor"], "write_statistics": False}
+    encodings, dictionaries = {}, []
+    for field in table.schema:
+        kind = field.type
+        if pa.types.is_floating(kind) and kind.bit_width >= 32:
+            encodings[field.name] = "BYTE_STREAM_SPLIT"
+        elif field.name in ("_i", "seq_num") and kind == pa.int64():
+            encodings[field.name] = "DELTA_BINARY_PACKED"
+        elif pa.types.is_list(kind) and kind.value_type == pa.float64():
+            encodings[f"{field.name}.list.element"] = "BYTE_STREAM_SPLIT"
+        elif pa.types.is_string(kind) or pa.types.is_dictionary(kind):
+            dictionaries.append(field.name)
+    return {
+        **options,
+        "column_encoding": encodings,
+        "use_dictionary": dictionaries or False,
+        "write_statistics": ["seq_num", "time"],
+    }
+
+
+def footer_seal(data: bytes) -> list[int]:
+    """Give the length of a Parquet file's footer, magic included, and its CRC-32.
+
+    Parquet's own checksums guard the pages of a file but not its footer.
+
+    Raises
+    ------
+    DamagedRun
+        The file does not end as a Parquet file does.
+    """
+    size = int.from_bytes(data[-8:-4], "little") + 8
+    if bytes(data[-4:]) != b"PAR1" or size > len(data):
+        raise DamagedRun("it does not end as a Parquet file does")
+    return [size, zlib.crc32(data[-size:])]
+
+
+class PageFile:
+    """A Parquet file that holds an event page.
+
+    Parameters
+    ----------
+    source
+        A local path, or the file's whole content.
+    name
+        Its name for messages.
+
+    Raises
+    ------
+    DamagedRun
+        It is no Parquet file, or not one of ours.
+    """
+
+    def __init__(self, source: str | bytes, name: str) -> None:
+        self.name = name
+        handle = pa.OSFile(source) if isinstance(source, str) else pa.BufferReader(source)
+        try:
+            self._file = pq.ParquetFile(handle, pre_buffer=False, page_checksum_verification=True)
+            self._names = self._file.schema_arrow.names
+            footer = codec.loads(self._file.schema_arrow.metadata[FOOTER_KEY])
+            version = footer["format"]
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+            raise DamagedRun(f"{name} is no event page: {error}") from error
+        if version != FORMAT:
+            raise UnsupportedFormat(
+                f"{name} has format {version!r}, and this version reads {FORMAT}; upgrade filebroker"
+            )
+
+    @property
+    def uncompressed(self) -> int:
+        """Size of the columns in bytes, before compression."""
+        metadata = self._file.metadata
+        return sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+
+    @property
+    def data_schema(self) -> dict[str, pa.DataType]:
+        """Types of the columns that a table shows, by name."""
+        return {field.name: field.type for field in self._file.schema_arrow if is_shown(field.name)}
+
+    def read(self, columns: Columns = "all", keys: Sequence[str] | None = None) -> Page:
+        """Read the page, or some of its columns.
+
+        Parameters
+        ----------
+        columns
+            ``all``; ``shown``, what a table shows: seq_num, time and data; or ``data`` alone.
+        keys
+            Data keys to read; None for all.  Unknown keys are passed over.
+
+        Raises
+        ------
+        DamagedRun
+            A checksum does not match.
+        """
+        wanted = self._names
+        if columns != "all":
+            names = None if keys is None else {column_name(key) for key in keys}
+            bare = {name: name.removeprefix("_x.") for name in wanted}
+            wanted = [
+                name
+                for name in wanted
+                if (columns == "shown" and bare[name] in RESERVED)
+                or (is_data(bare[name]) and (names is None or bare[name] in names))
+            ]
+        try:
+            table = self._file.read(
+                columns=None if wanted == self._names else wanted,
+                use_threads=self._file.metadata.num_rows > _UNTHREADED_ROWS,
+            )
+        except (pa.ArrowException, OSError) as error:
+            raise DamagedRun(f"{self.name} cannot be read: {error}") from error
+        return Page(table)
