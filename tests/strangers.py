@@ -10,12 +10,14 @@ import math
 import re
 import struct
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-DEFAULT_ORDER = ["descriptor", "uid", "time", "seq_num", "data", "timestamps", "filled"]
+DEFAULT_ORDER = ["uid", "time", "data", "timestamps", "seq_num", "filled", "descriptor"]
+PAGE_PATH = r"[A-Za-z0-9%~-][A-Za-z0-9_.%~-]*/[0-9]{5,}\.parquet"
 CODES = {"b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "f2": "e"}
 CODES |= {"u1": "B", "u2": "H", "u4": "I", "u8": "Q", "f4": "f", "f8": "d"}
 ABSENT = object()
@@ -26,14 +28,17 @@ def documents(run):
     content = Path(run, "documents.jsonl").read_bytes()
     head, *lines = [decode_line(line) for line in content.removesuffix(b"\n").split(b"\n")]
     manifest = head[2]
-    if manifest["format"] > 1 or manifest.get("requires"):
-        raise ValueError("this run needs a later reader")
+    if head[0] != -1 or head[1] != "filebroker" or any(name == "filebroker" for _, name, _ in lines):
+        raise ValueError("there is no manifest, or there are several")
+    check_format(manifest)
+    if any(after[0] <= before[0] for before, after in pairwise(lines)):
+        raise ValueError("the ordinals of the lines do not rise")
     body = content.partition(b"\n")[2]
     verify(body, manifest["body"], "body")
     found = list(lines)
     for entry in manifest["files"]:
-        if re.search(r"(^|/)\.\.(/|$)|^/", entry["path"]):
-            raise ValueError("a page outside the run")
+        if not re.fullmatch(PAGE_PATH, entry["path"]):
+            raise ValueError("a page where none can be")
         data = Path(run, entry["path"]).read_bytes()
         verify(data, entry, entry["path"])
         length, checksum = entry["footer"]
@@ -44,6 +49,11 @@ def documents(run):
     if not manifest.get("damage") and [item[0] for item in found] != list(range(manifest["documents"])):
         raise ValueError("the ordinals have gaps")
     return [(name, doc) for _, name, doc in found]
+
+
+def check_format(head):
+    if type(head["format"]) is not int or head["format"] != 1 or head.get("requires"):
+        raise ValueError("this needs another reader")
 
 
 def verify(data, expected, name):
@@ -65,6 +75,7 @@ def decode_line(line):
 def page_documents(table):
     """Give (ordinal, name, document) for each document of a page."""
     footer = json.loads(table.schema.metadata[b"filebroker"])
+    check_format(footer)
     const, metas, names = footer.get("const", {}), footer.get("columns", {}), table.column_names
     raw = dict(zip(names, (column.to_pylist() for column in table.columns), strict=True))
     values = {n: decode_column(n, raw, metas.get(n, {})) for n in names if not n.startswith(("_x.", "_timestamps"))}
@@ -73,7 +84,7 @@ def page_documents(table):
     stamp_keys = footer.get("timestamps", list(data))
     order = footer.get("order", DEFAULT_ORDER)
     order = order + [key for key in DEFAULT_ORDER if key not in order]
-    before = None
+    before = None  # the ordinal, the events and the further keys of the event page that is being read
     for row in range(footer["rows"]):
         regular = zip(stamp_keys, raw["_timestamps"][row], strict=True) if "_timestamps" in raw else ()
         parts = {
@@ -86,25 +97,28 @@ def page_documents(table):
         if "filled" in const or ("_filled" in raw and raw["_filled"][row] is not None):
             parts["filled"] = const["filled"] if "filled" in const else values["_filled"][row]
         event = {key: parts[key] for key in order if key in parts}
-        if "_extra" in raw and raw["_extra"][row] is not None:
-            event |= values["_extra"][row]
+        extra = values["_extra"][row] if "_extra" in raw and raw["_extra"][row] is not None else {}
         ordinal = const["i"] + row if "i" in const else raw["_i"][row]
         if not (const.get("page") or ("_page" in raw and raw["_page"][row])):
-            yield ordinal, "event", event
+            yield ordinal, "event", event | extra
             continue
         if before is not None and before[0] == ordinal:
             before[1].append(event)
         else:
             if before is not None:
-                yield before[0], "event_page", join(before[1])
-            before = ordinal, [event]
+                yield before[0], "event_page", join(before[1]) | before[2]
+            before = ordinal, [event], extra
     if before is not None:
-        yield before[0], "event_page", join(before[1])
+        yield before[0], "event_page", join(before[1]) | before[2]
 
 
 def decode_column(name, raw, meta):
-    decode = {"json": json.loads, "array": lambda cell: as_array(cell, meta), "npy": from_npy}.get(meta.get("encoding"))
-    cells = [cell if cell is None or decode is None else decode(cell) for cell in raw[name]]
+    decoders = {"json": json.loads, "array": lambda cell: as_array(cell, meta), "npy": from_npy}
+    decoders |= dict.fromkeys((None, "list"), lambda cell: cell)
+    decode = decoders.get(meta.get("encoding"))
+    if decode is None:
+        raise ValueError(f"the encoding {meta['encoding']!r} is not known")
+    cells = [None if cell is None else decode(cell) for cell in raw[name]]
     for row, mark in enumerate(raw.get(f"_x.{name}", ())):
         if mark is not None:
             cells[row] = ABSENT if mark == "" else int(cells[row]) if mark == "i" else json.loads(mark)

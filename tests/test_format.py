@@ -24,8 +24,11 @@ import factories
 import strangers
 from equality import first_difference
 from filebroker import Catalog
+from filebroker.ground.errors import DamagedRun, UnsupportedFormat
+from filebroker.ground.filesystem import Folder
 from filebroker.storing import recovery
 from filebroker.storing.recorder import Recorder
+from filebroker.storing.run_files import RunFiles
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parent / "sample_data" / "example"
@@ -77,6 +80,9 @@ def event_pages():
         ("event_page", factories.event_page(paged, [5, 6], {"a": np.arange(6).reshape(2, 3)})),
         ("event", factories.event(mixed, 4, {"b": 4})),
         ("event_page", factories.event_page(paged, [7], {"a": [7]}, more="than is known")),
+        ("event_page", factories.event_page(paged, [8, 9], {"a": [8, 9]}, more={"by": "Ana"}, tags=[1, 2, 3])),
+        ("event_page", factories.event_page(paged, [10, 11], {"a": [np.arange(3.0), np.arange(3.0)]}, more=None)),
+        ("event_page", factories.event_page(paged, [12, 13, 14], {"a": np.arange(3, dtype="float32")})),
         ("stop", factories.stop(begun)),
     ]
 
@@ -268,9 +274,145 @@ def test_stranger_notices_each_flipped_byte(name, tmp_path):
             strangers.documents(directory)
 
 
+def rewrite(directory, change):
+    """Change the lines of a sealed run, and seal them anew with good checksums."""
+    path = directory / "documents.jsonl"
+    head, *lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    change(head["doc"], lines)
+    body = b"".join(map(line_of, lines))
+    head["doc"]["body"] = {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    path.write_bytes(line_of(head) + body)
+
+
+def line_of(record):
+    text = json.dumps({key: value for key, value in record.items() if key != "crc"}, separators=(",", ":"))[
+        :-1
+    ].encode()
+    return b'%b,"crc":"%08x"}\n' % (text, zlib.crc32(text))
+
+
+def test_rewritten_run_is_still_one(tmp_path):
+    directory = record(tmp_path, a_column(1, 2.5))
+    before = (directory / "documents.jsonl").read_bytes()
+    rewrite(directory, lambda manifest, lines: None)
+    assert (directory / "documents.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change", [{"format": value} for value in (0, 2, 1.0, True, "1", None)] + [{"requires": ["x"]}]
+)
+def test_other_formats_are_refused(change, tmp_path):
+    directory = record(tmp_path, a_column(1, 2.5))
+    rewrite(directory, lambda manifest, lines: manifest.update(change))
+    with pytest.raises(ValueError, match="another reader"):
+        strangers.documents(directory)
+    with pytest.raises(UnsupportedFormat):
+        RunFiles(Folder(directory), "")
+
+
+@pytest.mark.parametrize(
+    "path", ["../primary/00000.parquet", "/primary/00000.parquet", "primary/0.parquet", "a/b/00000.parquet"]
+)
+def test_paths_that_are_not_those_of_pages_are_damage(path, tmp_path):
+    directory = record(tmp_path, a_column(1, 2.5))
+    rewrite(directory, lambda manifest, lines: manifest["files"][0].update(path=path))
+    with pytest.raises(ValueError, match="where none can be"):
+        strangers.documents(directory)
+    files = RunFiles(Folder(directory), "")
+    assert path in files.damage[0]
+    assert [name for name, _ in files.documents()] == ["start", "descriptor", "stop"]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda manifest, lines: lines.insert(1, lines[1]), "do not rise"),
+        (lambda manifest, lines: lines.insert(1, lines.pop(0)), "do not rise"),
+        (lambda manifest, lines: lines.insert(0, {"i": -1, "name": "filebroker", "doc": {}}), "several"),
+        (lambda manifest, lines: lines.pop(1), "gaps"),
+    ],
+    ids=["doubled line", "moved line", "second head", "removed line"],
+)
+def test_lines_that_cannot_be_so_are_damage(change, problem, tmp_path):
+    directory = record(tmp_path, a_column(1, 2.5))
+    rewrite(directory, change)
+    with pytest.raises(ValueError, match=problem):
+        strangers.documents(directory)
+    try:
+        damage = RunFiles(Folder(directory), "").damage
+    except DamagedRun:  # the start document is not the first
+        damage = ["no start"]
+    assert damage
+
+
+def test_other_encodings_are_refused(tmp_path):
+    directory = record(tmp_path, a_column({"a": 1}, {}))
+    path = directory / "primary" / "00000.parquet"
+    table = pq.ParquetFile(path).read()
+    footer = table.schema.metadata[b"filebroker"].replace(b'"json"', b'"yaml"')
+    pq.write_table(table.replace_schema_metadata({b"filebroker": footer}), path)
+    data = path.read_bytes()
+    length = int.from_bytes(data[-8:-4], "little") + 8
+    entry = {
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "footer": [length, zlib.crc32(data[-length:])],
+    }
+    rewrite(directory, lambda manifest, lines: manifest["files"][0].update(entry))
+    with pytest.raises(ValueError, match="yaml"):
+        strangers.documents(directory)
+    with pytest.raises(UnsupportedFormat, match="yaml"):
+        list(RunFiles(Folder(directory), "").documents())
+
+
+def test_none_is_a_null_cell_in_whatever_encoding(tmp_path):
+    values = (1.5, 1, True, "x", [1], [[1], 1], {"a": 1}, 2**70, np.arange(3), np.arange(900))
+    data = [dict(zip("abcdefghij", values, strict=True)), dict.fromkeys("abcdefghij")]
+    directory = record(tmp_path, a_stream(data))
+    table = pq.ParquetFile(directory / "primary" / "00000.parquet").read()
+    assert [table.column(key)[1].as_py() for key in "abcdefghij"] == [None] * 10
+    assert all(table.column(key)[0].is_valid for key in "abcdefghij")
+
+
+def test_keys_of_an_event_page_are_in_its_first_row_alone(tmp_path):
+    begun = factories.start()
+    described = factories.descriptor(begun, ["a"])
+    page = factories.event_page(described, [1, 2], {"a": [1, 2]}, more={"by": ["Ana"]})
+    directory = record(tmp_path, [("start", begun), ("descriptor", described), ("event_page", page)])
+    table = pq.ParquetFile(directory / "primary" / "00000.parquet").read()
+    assert table.column("_extra").to_pylist() == ['{"more":{"by":["Ana"]}}', None]
+
+
+@pytest.mark.parametrize(
+    ("column", "lifted"),
+    [
+        (np.arange(2, dtype=">i2"), {"dtype": "<i2", "shape": [2], "base64": "AAABAA=="}),
+        ([np.arange(2, dtype="u1")] * 2, {"dtype": "|u1", "shape": [2, 2], "base64": "AAEAAQ=="}),
+        ([np.arange(2), np.arange(1)], None),
+        ([1, 2], None),
+    ],
+    ids=["array", "equal arrays", "unequal arrays", "numbers"],
+)
+def test_arrays_of_event_pages_are_lifted(column, lifted, tmp_path):
+    begun = factories.start()
+    described = factories.descriptor(begun, ["a"])
+    page = factories.event_page(described, [1, 2], {"a": column})
+    recorder = Recorder(str(tmp_path), begun, sync="never")
+    recorder.insert("descriptor", described)
+    recorder.insert("event_page", page)
+    line = (tmp_path / recorder.name / "journal.00000.jsonl").read_bytes().splitlines()[-1]
+    found = json.loads(line)
+    assert found.get("arrays", {}).get("a") == lifted
+    values = np.asarray(column).tolist() if lifted else [np.asarray(value).tolist() for value in column]
+    assert strangers.decode_line(line)[2]["data"]["a"] == values
+    assert found["doc"]["data"]["a"] == (None if lifted else values)
+    recorder.close()
+
+
 def test_stranger_imports_nothing_of_filebroker():
     modules = re.findall(r"^(?:import|from) (\w+)", (HERE / "strangers.py").read_text(), re.MULTILINE)
-    assert set(modules) <= {"base64", "hashlib", "json", "math", "re", "struct", "zlib", "pathlib", "pyarrow"}
+    standard = {"base64", "hashlib", "json", "math", "re", "struct", "zlib", "itertools", "pathlib"}
+    assert set(modules) <= standard | {"pyarrow"}
 
 
 # ------------------------------------------------------------------------------------------------ other people's tools
@@ -335,6 +477,29 @@ def test_polars_and_pandas_read_a_directory_of_many_pages(tmp_path):
     assert pl.read_parquet(stream)["n"].to_list() == list(range(9))
     assert pd.read_parquet(stream)["n"].tolist() == list(range(9))
     assert pd.read_parquet(stream)["det"].tolist() == [1.0] * 4 + [1.5] * 5
+
+
+def test_duckdb_polars_and_pandas_read_pages_whose_bookkeeping_differs(tmp_path, monkeypatch):
+    begun = factories.start()
+    one, other = factories.descriptor(begun, ["det"]), factories.descriptor(begun, ["b"], "other")
+    recorder = Recorder(str(tmp_path), begun, sync="never", segment_documents=6)
+    recorder.insert("descriptor", one)
+    recorder.insert("descriptor", other)
+    for number in range(1, 13):
+        recorder.insert("event", factories.event(one, number, {"det": 0.5 * number}))
+        if number > 6:
+            recorder.insert("event", factories.event(other, number, {"b": number}))
+    recorder.insert("stop", factories.stop(begun))
+    stream = tmp_path / recorder.name / "primary"
+    assert {"_i" in pq.ParquetFile(page).schema_arrow.names for page in stream.iterdir()} == {True, False}
+    monkeypatch.chdir(tmp_path)
+    expected = [0.5 * number for number in range(1, 13)]
+    for code in [code for code in blocks("python") if "import glob\n" in code]:  # Polars and pandas
+        names = {}
+        exec(compile(code, "format.md", "exec"), names)
+        assert list(names["table"]["det"]) == expected
+    query = f"SELECT det FROM read_parquet('{stream}/*.parquet', union_by_name=true) ORDER BY seq_num"
+    assert [det for (det,) in duckdb.sql(query).fetchall()] == expected
 
 
 def test_uuids_of_events_are_uuids_for_other_tools():
@@ -456,9 +621,58 @@ def table_of_the_page(first):
 def test_lock_of_the_page_has_the_keys_of_a_real_one(tmp_path):
     recorder = Recorder(str(tmp_path), factories.start())
     (lock,) = (tmp_path / "_live").iterdir()
-    assert lock.name == f"{os.path.basename(recorder.name)}.json"
-    assert list(json.loads(lock.read_bytes())) == list(json.loads(blocks("json")[3]))
+    assert lock.name == f"{os.path.basename(recorder.name).partition('-')[2]}.json"
+    content, shown = json.loads(lock.read_bytes()), json.loads(blocks("json")[3])
+    assert list(content) == list(shown)
+    assert (content["directory"], content["inode"]) == (recorder.name, lock.stat().st_ino)
     recorder.close()
+
+
+def interrupted(root):
+    """Leave a run whose writer died, and give its lock and its directory."""
+    recorder = Recorder(str(root), factories.start(), sync="never")
+    recorder.close()
+    (lock,) = (root / "_live").iterdir()
+    return lock, root / recorder.name
+
+
+def test_run_of_a_dead_writer_is_sealed_and_its_lock_removed(tmp_path):
+    lock, directory = interrupted(tmp_path)
+    recovery.recover_all(str(tmp_path))
+    assert not lock.exists()
+    assert [name for name, _ in strangers.documents(directory)] == ["start"]
+
+
+@pytest.mark.parametrize("changed", [{"host": "another"}, {"inode": 1}])
+def test_run_that_another_may_seal_is_left_alone(changed, tmp_path):
+    lock, directory = interrupted(tmp_path)
+    lock.write_text(json.dumps(json.loads(lock.read_bytes()) | changed))
+    recovery.recover_all(str(tmp_path))
+    assert lock.exists()
+    assert [path.name for path in directory.iterdir()] == ["journal.00000.jsonl"]
+
+
+def test_copy_of_a_catalog_is_left_alone(tmp_path):
+    interrupted(tmp_path / "catalog")
+    shutil.copytree(tmp_path / "catalog", tmp_path / "copy")
+    recovery.recover_all(str(tmp_path / "copy"))
+    (lock,) = (tmp_path / "copy" / "_live").iterdir()
+    assert (tmp_path / "copy" / json.loads(lock.read_bytes())["directory"] / "journal.00000.jsonl").exists()
+
+
+@pytest.mark.parametrize("change", ["elsewhere", "no run", "the lock of another"])
+def test_lock_that_names_no_run_is_removed_and_nothing_else(change, tmp_path):
+    root = tmp_path / "catalog"
+    lock, directory = interrupted(root)
+    content = json.loads(lock.read_bytes())
+    if change == "the lock of another":
+        lock = lock.rename(lock.with_name("another.json"))
+    else:
+        content["directory"] = {"elsewhere": f"../catalog/{content['directory']}", "no run": "2025"}[change]
+    lock.write_text(json.dumps(content))
+    recovery.recover_all(str(root))
+    assert not lock.exists()
+    assert [path.name for path in directory.iterdir()] == ["journal.00000.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -559,7 +773,8 @@ def test_files_of_a_live_run_are_those_of_the_page(tmp_path):
         assert name == f"{kind}.{number:05d}.jsonl"
         head, *lines = [strangers.decode_line(line) for line in (directory / name).read_bytes().splitlines()]
         assert head[2] | {"files": []} == {
-            **{"format": 1, "state": "live" if kind == "journal" else "segment"},
+            **({"format": 1, "state": "segment"} if kind == "docs" else {"format": 1, "state": "live"}),
+            **({} if kind == "docs" else {"run": documents[0][1]["uid"]}),
             **{"segment": number, "files": []},
         }
         found, files = found + lines, files + head[2].get("files", [])

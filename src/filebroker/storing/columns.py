@@ -29,6 +29,9 @@ ABSENT: Final = _Absent.ABSENT
 #: Arrays of this many bytes or more are kept as raw bytes, smaller ones as lists.
 RAW_BYTES = 256
 
+#: Parquet readers refuse schemas that are nested much deeper.
+_MAX_LIST_DEPTH = 20
+
 _EXACT_INTEGER = 2**53
 # What Arrow raises for values that do not fit the type tried; they are then kept as JSON.
 _MISFITS = (OverflowError, UnicodeEncodeError, pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError)
@@ -166,7 +169,7 @@ def _lists(values: Sequence[Any], nulls: bool) -> Column:
     if not all(value is None or _measure(value, 1, found) for value in values) or len(found) != 1:
         return _as_json(values)
     ((depth, kind),) = found
-    if not all(value is None or _is_uniform(value, depth) for value in values):
+    if depth > _MAX_LIST_DEPTH or not all(value is None or _is_uniform(value, depth) for value in values):
         return _as_json(values)
     arrow = _ARROW_TYPES[kind]
     for _ in range(depth):

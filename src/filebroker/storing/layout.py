@@ -20,11 +20,11 @@ DOCUMENTS = "documents.jsonl"
 UNDATED = "0000/00/00"
 
 _MAX_NAME = 200
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?\Z", re.IGNORECASE)
-_RUN_DIRECTORY = re.compile(r"\d{8}T\d{6}\.\d{6}Z-(.+)\Z", re.DOTALL)
-_RUN_PATH = re.compile(r"\d{4}/\d\d/\d\d/\d{8}T\d{6}\.\d{6}Z-[^/\\]+\Z")
-_PAGE = re.compile(r"[A-Za-z0-9%][A-Za-z0-9%_.~-]*/\d{5,}\.parquet\Z")
-_SEGMENT = re.compile(r"(journal|docs)\.(\d{5,})\.jsonl\Z")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?\Z", re.IGNORECASE)
+_RUN_DIRECTORY = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-(.+)\Z", re.DOTALL)
+_RUN_PATH = re.compile(r"[0-9]{4}/[0-9][0-9]/[0-9][0-9]/[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[^/\\]+\Z")
+_PAGE = re.compile(r"[A-Za-z0-9%-][A-Za-z0-9%_.~-]*/[0-9]{5,}\.parquet\Z")
+_SEGMENT = re.compile(r"(journal|docs)\.([0-9]{5,})\.jsonl\Z")
 
 
 def encode_name(name: str) -> str:

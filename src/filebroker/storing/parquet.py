@@ -105,7 +105,7 @@ class PageFile:
             version = footer["format"]
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise DamagedRun(f"{name} is no event page: {error}") from error
-        if version != FORMAT:
+        if version != FORMAT or type(version) is not int:
             raise UnsupportedFormat(
                 f"{name} has format {version!r}, and this version reads {FORMAT}; upgrade filebroker"
             )
@@ -116,10 +116,14 @@ class PageFile:
         metadata = self._file.metadata
         return sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
 
-    @property
-    def data_schema(self) -> dict[str, pa.DataType]:
-        """Types of the columns that a table shows, by name."""
-        return {field.name: field.type for field in self._file.schema_arrow if is_shown(field.name)}
+    def differs_from(self, other: "PageFile") -> bool:
+        """Tell whether plain tools would fail to read the two pages as one table.
+
+        They do where a column is of two types, or where a column that a table shows is in one page alone.
+        """
+        mine, theirs = ({field.name: field.type for field in page._file.schema_arrow} for page in (self, other))
+        shown = any(is_shown(name) for name in mine.keys() ^ theirs.keys())
+        return shown or any(mine[name] != theirs[name] for name in mine.keys() & theirs.keys())
 
     def read(self, columns: Columns = "all", keys: Sequence[str] | None = None) -> Page:
         """Read the page, or some of its columns.

@@ -67,13 +67,13 @@ def recover_all(root: str) -> list[Recovery]:
 
 def _examine(root: str, path: str) -> Recovery | None:
     """Recover the run of a lock file, unless its writer lives or was on another machine."""
-    owner = _read_owner(path)
-    if owner.get("host", socket.gethostname()) != socket.gethostname():
+    if _read_owner(path).get("host", socket.gethostname()) != socket.gethostname():
         return None
-    lock = FileLock(path)
+    lock, owner = FileLock(path), {}
     try:
         if not lock.acquire():
             return None
+        owner = _read_owner(path)  # again: its writer may have written it meanwhile
         if owner.get("inode", lock.inode) != lock.inode:
             return None  # the lock, and so the catalog, is a copy
         name = owner.get("directory")
@@ -154,13 +154,13 @@ def _commit_journals(directory: str) -> None:
     for kind, number, name in sorted(segments, key=lambda item: (item[1], item[0])):
         path = os.path.join(directory, name)
         with open(path, "rb") as file:
-            parsed = read_lines(file.read(), name)
+            text = file.read()
+        parsed = read_lines(text, name)
         segment = Segment(number, streams)
         for line in parsed.lines:
             if line.name != HEAD:
                 segment.add(line)
         if kind == "journal" and not os.path.exists(os.path.join(directory, layout.docs_name(number))):
             if parsed.damage:  # keep what cannot be read for someone who can
-                with contextlib.suppress(FileExistsError):
-                    os.link(path, f"{path}.damaged")
+                filesystem.publish(f"{path}.damaged", text, sync=True)
             sealing.commit_segment(directory, segment, sync=True)

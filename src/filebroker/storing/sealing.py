@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from filebroker.ground import filesystem
+from filebroker.ground.errors import DamagedRun
 from filebroker.storing import layout
 from filebroker.storing.buffer import ORDINAL, EventBuffer
 from filebroker.storing.journal import HEAD, HEAD_ORDINAL, Line, encode_line, read_lines
@@ -191,9 +192,13 @@ def read_committed(directory: str) -> tuple[list[FileEntry], bytes]:
     for name in sorted(os.listdir(directory)):
         if (segment := layout.segment_of(name)) and segment[0] == "docs":
             with open(os.path.join(directory, name), "rb") as file:
-                head, _, rest = file.read().partition(b"\n")
-            files += read_lines(head + b"\n", name).lines[0].doc["files"]
-            body += rest
+                text = file.read()
+            parsed = read_lines(text, name)
+            files += parsed.lines[0].doc["files"]
+            if parsed.damage or parsed.torn:  # only what is good goes on
+                body += b"".join(encode_line(*line) for line in parsed.lines if line.name != HEAD)
+            else:
+                body += text.partition(b"\n")[2]
     return files, body
 
 
@@ -209,8 +214,8 @@ def _merge_uneven_streams(directory: str, files: list[FileEntry], streams: Strea
     result = []
     for name, entries in by_stream.items():
         if len(entries) > 1:
-            pages = [PageFile(os.path.join(directory, entry["path"]), entry["path"]) for entry in entries]
-            uneven = any(one.data_schema != other.data_schema for one, other in pairwise(pages))
+            pages = _open_all(directory, entries)
+            uneven = any(one.differs_from(other) for one, other in pairwise(pages))
             if uneven and sum(page.uncompressed for page in pages) < _MAX_MERGED_BYTES:
                 buffer = EventBuffer()
                 for page in pages:
@@ -219,6 +224,14 @@ def _merge_uneven_streams(directory: str, files: list[FileEntry], streams: Strea
                 entries = [write_page(directory, streams.named(name), number, buffer, sync=sync)]
         result += entries
     return result
+
+
+def _open_all(directory: str, entries: list[FileEntry]) -> list[PageFile]:
+    """Open the pages of a stream; none if one of them is missing or damaged, which readers will report."""
+    try:
+        return [PageFile(os.path.join(directory, entry["path"]), entry["path"]) for entry in entries]
+    except (DamagedRun, FileNotFoundError):
+        return []
 
 
 def remove_leftovers(directory: str, files: list[FileEntry]) -> None:
