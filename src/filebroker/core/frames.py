@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from filebroker.storing import columns
+from filebroker.storing import columns as arrow_columns
 from filebroker.storing.columns import ABSENT
 from filebroker.storing.pages import Page
 
@@ -15,81 +15,100 @@ from filebroker.storing.pages import Page
 _MANY_COLUMNS = 100
 
 
-def to_frame(pages: Iterable[Page], order: Sequence[str] = ()) -> pd.DataFrame:
+def to_frame(pages: Iterable[Page], rows: int, order: Sequence[str] = (), *, datetimes: bool = False) -> pd.DataFrame:
     """Give event pages as one table.
 
     Parameters
     ----------
     pages
         Pages of one stream, in order.
+    rows
+        How many events they have at most.
     order
         Data keys in the order the columns shall have; any others come after them.
+    datetimes
+        Give ``time`` as datetime64 without a time zone, in UTC.
 
     Returns
     -------
     pandas.DataFrame
-        Index ``seq_num``; columns ``time`` (float seconds) and the data keys.  Without events it has no
-        columns.
+        Index ``seq_num``; columns ``time`` (float seconds unless ``datetimes``) and the data keys.  Without
+        events it has no columns.
 
     Notes
     -----
-    No more than the pages and one finished column are in memory beside the table.
+    Numbers are copied page by page into the table's own arrays, so that no more than the table and one page
+    are in memory.
     """
-    parts: dict[str, list[Any]] = {"seq_num": [], "time": []}
+    columns: dict[str, _Column] = {"seq_num": _Column(rows), "time": _Column(rows)}
     keys: dict[str, str] = {}
-    rows = 0
+    count = 0
     for page in pages:
-        for name, values in _page_values(page, keys).items():
-            parts.setdefault(name, [_missing(rows)] if rows else []).append(values)
-        rows += page.rows
-        for column in parts.values():
-            _fill_up(column, rows)
-    if not rows:
+        for name in ("seq_num", "time"):
+            values = _values(page, name)
+            columns[name].add(count, pd.to_datetime(values, unit="s") if datetimes and name == "time" else values)
+        for item in page.data_columns:
+            keys.setdefault(item.name, item.key)
+            columns.setdefault(item.name, _Column(rows)).add(count, _values(page, item.name))
+        count += page.rows
+    if not count:
         return empty_frame()
-    index = pd.Index(_combined(parts.pop("seq_num")), name="seq_num")
     position = {key: number for number, key in enumerate(order)}
-    names = sorted(keys, key=lambda name: position.get(keys[name], len(position)))
-    data = {"time": _combined(parts.pop("time"))}
-    for name in names:
+    data = {"time": columns["time"].finish(count)}
+    for name in sorted(keys, key=lambda name: position.get(keys[name], len(position))):
         # The event's own time keeps its name; a data key "time" takes the name of its Parquet column.
-        data[name if keys[name] == "time" else keys[name]] = _combined(parts.pop(name))
+        data[name if keys[name] == "time" else keys[name]] = columns.pop(name).finish(count)
     frame = pd.DataFrame(data, copy=len(data) > _MANY_COLUMNS)
-    frame.index = index
+    frame.index = pd.Index(columns["seq_num"].finish(count), name="seq_num")
     return frame
+
+
+class _Column:
+    """One column of a table in the making: an array as long as it is numbers of one dtype, else parts."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._array: np.ndarray[Any, Any] | None = None
+        self._parts: list[Any] = []
+        self._count = 0
+
+    def add(self, offset: int, values: Any) -> None:
+        """Append values that begin at a row; rows left out before it have none."""
+        self._fill_up(offset)
+        if not self._parts and isinstance(values, np.ndarray) and values.dtype.kind in "iufb":
+            if self._array is None and not offset:
+                self._array = np.empty(max(self._rows, len(values)), values.dtype)
+            if self._array is not None and self._array.dtype == values.dtype:
+                self._array[self._count : self._count + len(values)] = values
+                self._count += len(values)
+                return
+        self._to_parts()
+        self._parts.append(values)
+        self._count += len(values)
+
+    def _fill_up(self, rows: int) -> None:
+        if rows > self._count:
+            self._to_parts()
+            self._parts.append(np.full(rows - self._count, np.nan))
+            self._count = rows
+
+    def _to_parts(self) -> None:
+        if self._array is not None:
+            self._parts, self._array = [self._array[: self._count]], None
+
+    def finish(self, rows: int) -> Any:
+        """Give the whole column."""
+        self._fill_up(rows)
+        if self._array is not None:
+            return self._array[:rows]
+        if len(self._parts) == 1:
+            return self._parts[0]
+        return pd.concat([pd.Series(part) for part in self._parts], ignore_index=True)
 
 
 def empty_frame() -> pd.DataFrame:
     """Give the table of a stream without events: no rows and no columns."""
     return pd.DataFrame(index=pd.Index([], name="seq_num", dtype="int64"))
-
-
-def _page_values(page: Page, keys: dict[str, str]) -> dict[str, Any]:
-    """Give the columns of a page by their names, and note the data key of each."""
-    result = {name: _values(page, name) for name in ("seq_num", "time")}
-    for item in page.data_columns:
-        keys.setdefault(item.name, item.key)
-        result[item.name] = _values(page, item.name)
-    return result
-
-
-def _missing(rows: int) -> "np.ndarray[Any, Any]":
-    return np.full(rows, np.nan)
-
-
-def _fill_up(column: list[Any], rows: int) -> None:
-    """Add what a page without the column lacks."""
-    lacking = rows - sum(map(len, column))
-    if lacking:
-        column.append(_missing(lacking))
-
-
-def _combined(parts: list[Any]) -> Any:
-    """Give the parts of a column as one, writable."""
-    if all(isinstance(part, np.ndarray) for part in parts) and len({part.dtype for part in parts}) == 1:
-        if len(parts) == 1:
-            return parts[0] if parts[0].flags.writeable else parts[0].copy()
-        return np.concatenate(parts)
-    return pd.concat([pd.Series(part) for part in parts], ignore_index=True) if len(parts) > 1 else parts[0]
 
 
 def _values(page: Page, name: str) -> Any:
@@ -107,8 +126,8 @@ def _values(page: Page, name: str) -> Any:
         if marks <= {None, ""} and pa.types.is_floating(raw.type):  # absent, which pandas shows as NaN
             return raw.to_numpy()
     if encoded in ("array", "npy") and column.exceptions is None:
-        return _objects(columns.as_arrays(column))
-    return _objects(columns.decode(column))
+        return _objects(arrow_columns.as_arrays(column))
+    return _objects(arrow_columns.decode(column))
 
 
 def _typed(raw: pa.ChunkedArray) -> Any:

@@ -191,23 +191,26 @@ class Stream:
                     yield from (value for value in columns.decode(column) if value is not ABSENT)
         self.run._report(self._files)
 
-    def to_pandas(self, keys: Sequence[str] | None = None) -> "pd.DataFrame":
+    def to_pandas(self, keys: Sequence[str] | None = None, *, datetimes: bool = False) -> "pd.DataFrame":
         """Give the stream as a table.
 
         Parameters
         ----------
         keys
             Data keys to read, None for all.
+        datetimes
+            Give ``time`` as datetime64 without a time zone, in UTC.
 
         Returns
         -------
         pandas.DataFrame
             One row an event, in order.  The index is ``seq_num``.  The columns are ``time`` (seconds since
-            1970, UTC) and the data keys.
+            1970, UTC, unless ``datetimes``) and the data keys.
         """
         from filebroker.core import frames
 
         pages = self._files.pages(self.name, "shown", keys)
-        frame = frames.to_frame(pages, self.keys if keys is None else list(keys))
+        rows, order = self._files.count_events(self.name), self.keys if keys is None else list(keys)
+        frame = frames.to_frame(pages, rows, order, datetimes=datetimes)
         self.run._report(self._files)
         return frame

@@ -289,14 +289,12 @@ class Header:
             self._refuse_external(
                 {"data": dict.fromkeys(stream.keys if keys is None else keys)}, self._external_fields()
             )
-        frame = stream.to_pandas(keys)
+        frame = stream.to_pandas(keys, datetimes=convert_times or localize_times)
         if len(frame):
             for key, values in added_columns(stream, patterns).items():
                 frame[key] = pd.Series(values, index=frame.index)
         if list(frame.columns) in (["time"], []):
             return frames.empty_frame()
-        if convert_times or localize_times:
-            frame["time"] = pd.to_datetime(frame["time"], unit="s")
         return frame
 
     def stream(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, Any]]:

@@ -268,6 +268,11 @@ class RunFiles:
         lines = (line for line in self._lines if line.name == "descriptor" and stream_name(line.doc) == stream)
         return list(dict.fromkeys(key for line in lines for key in line.doc["data_keys"]))
 
+    def count_events(self, stream: str) -> int:
+        """Give the number of events of a stream, by the manifest and the journal."""
+        buffer = self._journalled.buffers.get(stream) if self._has_journalled else None
+        return int(sum(entry["rows"] for entry in self._entries(stream))) + len(buffer or ())
+
     def pages(self, stream: str, columns: Columns = "all", keys: Sequence[str] | None = None) -> Iterator[Page]:
         """Give the event pages of a stream in order, those still in a journal included.
 
@@ -287,9 +292,7 @@ class RunFiles:
             page = self._read_page(entry, columns, keys)
             if page is not None:
                 yield page
-        if all(line.name not in ("event", "event_page") for line in self._lines):
-            return
-        buffer = self._journalled.buffers.get(stream)
+        buffer = self._journalled.buffers.get(stream) if self._has_journalled else None
         if buffer is not None:
             yield Page(to_table(buffer, self._streams.named(stream).declared))
 
@@ -328,6 +331,10 @@ class RunFiles:
             if line.name == "descriptor":
                 streams.add(line.doc)
         return streams
+
+    @property
+    def _has_journalled(self) -> bool:
+        return any(line.name in ("event", "event_page") for line in self._lines)
 
     @cached_property
     def _journalled(self) -> Segment:
