@@ -286,7 +286,19 @@ NAMES = [
     "a.",
     "~",
 ]
-NAMES += ["-x", "{{ shell('id') }}", "{% x %}", "$HOME", "%2e%2e", "cafe\u0301", "caf\u00e9", "\ud800", " ", "a/b", "_datum"]
+NAMES += [
+    "-x",
+    "{{ shell('id') }}",
+    "{% x %}",
+    "$HOME",
+    "%2e%2e",
+    "cafe\u0301",
+    "caf\u00e9",
+    "\ud800",
+    " ",
+    "a/b",
+    "_datum",
+]
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)

@@ -17,6 +17,8 @@ from filebroker import ALL, temp
 
 NAN = float("nan")
 STRING = pd.Series(["text"]).dtype  # str with pandas 3, object with pandas 2
+#: What stands for a missing string: since pandas 3 it is NaN.
+NO_STRING = None if STRING == object else NAN
 
 
 @pytest.fixture
@@ -287,7 +289,7 @@ TYPES = [
     ("not a number", [NAN, 1.0, 2.0], np.float64, [NAN, 1.0, 2.0]),
     ("none among floats", [1.5, None, 2.5], np.float64, [1.5, NAN, 2.5]),
     ("none among integers", [1, None, 3], np.float64, [1.0, NAN, 3.0]),
-    ("none among strings", ["x", None, "z"], STRING, ["x", NAN, "z"]),
+    ("none among strings", ["x", None, "z"], STRING, ["x", NO_STRING, "z"]),
     ("none among booleans", [True, None, False], object, [True, None, False]),
     ("none alone", [None, None, None], object, [None, None, None]),
     ("booleans and integers", [True, 1, 2], object, [True, 1, 2]),
