@@ -18,7 +18,7 @@ from filebroker import ALL, temp
 NAN = float("nan")
 STRING = pd.Series(["text"]).dtype  # str with pandas 3, object with pandas 2
 #: What stands for a missing string: since pandas 3 it is NaN.
-NO_STRING = None if STRING == object else NAN
+NO_STRING = None if pd.api.types.is_object_dtype(STRING) else NAN
 
 
 @pytest.fixture
