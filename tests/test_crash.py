@@ -6,6 +6,7 @@ import os
 import random
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -422,17 +423,58 @@ def test_when_a_failed_write_cannot_be_taken_back_no_acknowledged_document_is_lo
     with monkeypatch.context() as patch:
         failing_write(patch, errno.EIO, written=30)
         patch.setattr(journal.os, "ftruncate", refuse)
-        with pytest.raises(StorageError):
-            catalog.insert(*pairs[6])
-    acknowledged = 6
-    try:
-        for name, doc in pairs[6:-1]:
-            catalog.insert(name, doc)
-            acknowledged += 1
-    except StorageError:
-        pass  # to record no more is safe, too
+        catalog.insert(*pairs[6])  # goes on in a new file
+    record(catalog, pairs[7:-1])
     catalog.close()
-    check_recovered(tmp_path, pairs, acknowledged)
+    check_recovered(tmp_path, pairs, len(pairs) - 1)
+
+
+def test_interrupts_at_any_moment_lose_and_double_nothing(tmp_path, monkeypatch, small_segments):
+    """Interrupt a migration again and again, as a hand on Ctrl-C does, and insert the same document again."""
+    pairs = list(documents(400))
+    catalog = Catalog(tmp_path, sync="never")
+    interrupts = 0
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for position, (name, doc) in enumerate(pairs[:-1]):
+            try:
+                if position % 3 == 0:
+                    signal.setitimer(signal.ITIMER_REAL, 1e-6 + position % 40 * 4e-6)
+                catalog.insert(name, doc)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                interrupts += 1
+                catalog.insert(name, doc)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    catalog.insert(*pairs[-1])
+    assert interrupts > 20
+    assert read(catalog) == texts(pairs)
+    assert catalog.by_uid(UID).state == "sealed"
+
+
+def test_recording_goes_on_in_a_new_file_after_a_failed_fsync(tmp_path, monkeypatch):
+    pairs = list(documents(12))
+    catalog = Catalog(tmp_path, sync="always")
+    record(catalog, pairs[:6])
+    real, failures = os.fsync, []
+
+    def fail_once(descriptor):
+        if not failures:
+            failures.append(descriptor)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_once)
+    record(catalog, pairs[6:])
+    assert failures
+    assert read(Catalog(tmp_path, read_only=True)) == texts(pairs)
 
 
 def test_an_interrupt_just_after_a_write_leaves_each_document_once(tmp_path, monkeypatch):

@@ -1,23 +1,24 @@
 """The catalog: documents go in by `Catalog.insert`, runs come out newest first."""
 
+import functools
 import os
 import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 from filebroker.core.recording import Recording
 from filebroker.core.run import Run
 from filebroker.finding import matching
 from filebroker.finding.inventory import Inventory
-from filebroker.ground import codec, filesystem
+from filebroker.ground import codec, filesystem, times
 from filebroker.ground.errors import (
     AmbiguousPrefix,
     CatalogNotFound,
     DamagedRun,
     DamagedRunWarning,
+    InvalidConfig,
     NotEnoughRuns,
     NothingRecorded,
     NotSupported,
@@ -62,6 +63,8 @@ class Catalog:
         The directory holds other things than a catalog, or is to be read and does not exist.
     UnsupportedFormat
         The catalog was made by a later version.
+    InvalidConfig
+        ``sync`` is none of its values.
 
     Examples
     --------
@@ -80,6 +83,10 @@ class Catalog:
         sync: Sync = "interval",
     ) -> None:
         self.folder = Folder(url, storage_options)
+        if sync not in get_args(Sync):
+            raise InvalidConfig(f"sync={sync!r} means nothing; it is one of {', '.join(map(repr, get_args(Sync)))}")
+        if self.folder.local is not None and os.path.isfile(self.folder.local):
+            raise CatalogNotFound(f"{self.folder.local} is a file; a catalog is a directory")
         self.read_only = read_only
         self._sync: Sync = sync
         self._inventory = Inventory(self.folder)
@@ -88,10 +95,16 @@ class Catalog:
         self._recording: Recording | None = None
         self._mutex = threading.Lock()
         if self._check_marker() and not read_only and self.folder.local is not None:
-            self._recover(self.folder.local)
+            self._recover(self.folder.local, anywhere=False)
 
     def __repr__(self) -> str:
         return f"<Catalog {self.folder.url!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy in another process reads the same folder; what is being recorded here stays here.
+        options = self.folder.storage_options
+        again = functools.partial(Catalog, storage_options=options, read_only=self.read_only, sync=self._sync)
+        return again, (self.folder.url,)
 
     # -- opening
 
@@ -133,9 +146,26 @@ class Catalog:
             raise CatalogNotFound(f"there is no filebroker catalog at {self.folder.url}; check the path")
         return False
 
-    def _recover(self, root: str) -> None:
+    def seal_interrupted(self) -> None:
+        """Seal every run whose recording was cut short, also where that was on another machine.
+
+        Opening a catalog does this by itself for runs that were recorded on this machine.  Those of other
+        machines, and of catalogs that were copied, it leaves alone, because whether their writers live
+        cannot be seen from here.  Call this when you know that they do not.  A `RecoveryWarning` says what
+        was done.
+
+        Raises
+        ------
+        ReadOnlyCatalog
+            The catalog was opened for reading, or is not on a local disk.
+        """
+        if self.read_only or self.folder.local is None:
+            raise ReadOnlyCatalog(f"the catalog {self.folder.url} was opened for reading; nothing can be sealed")
+        self._recover(self.folder.local, anywhere=True)
+
+    def _recover(self, root: str, *, anywhere: bool) -> None:
         try:
-            recoveries = recover_all(root)
+            recoveries = recover_all(root, anywhere=anywhere)
         except OSError as error:
             warnings.warn(
                 f"the catalog {root} has runs whose recording was cut short, and they cannot be sealed: {error}. "
@@ -235,7 +265,8 @@ class Catalog:
         for count, run in enumerate(self, start=1):
             if count == number:
                 return run
-        raise NotEnoughRuns(f"Catalog only contains {count} runs. It is {self.folder.url}")
+        missing = "" if count or self.folder.exists() else ", which does not exist yet; check the path"
+        raise NotEnoughRuns(f"Catalog only contains {count} runs. It is {self.folder.url}{missing}")
 
     def by_scan_id(self, scan_id: int) -> Run:
         """Give the newest run with that scan_id.
@@ -296,12 +327,11 @@ class Catalog:
         InvalidQuery
             The query uses an operator.
         """
-        query = dict(query or {})
-        matching.check_query(query)
+        wanted = matching.check_query(query or {})
         return (
             run
             for run in self
-            if (text is None or matching.has_words(run.start, text)) and matching.matches(run.start, query)
+            if (text is None or matching.has_words(run.start, text)) and matching.matches(run.start, wanted)
         )
 
     def _run(self, directory: str) -> Run | None:
@@ -353,6 +383,7 @@ def _list_candidates(prefix: str, count: int, runs: list[Run]) -> str:
     lines = [f"{prefix!r} is the beginning of {count} uids; give more characters:"]
     for run in runs[:_LISTED_CANDIDATES]:
         start = run.start
-        when = datetime.fromtimestamp(start["time"]).isoformat(" ", "seconds")
-        lines.append(f"  {run.uid}  {when}  scan_id {start.get('scan_id')}  {start.get('plan_name', '')}")
+        lines.append(
+            f"  {run.uid}  {times.local(start['time'])}  scan_id {start.get('scan_id')}  {start.get('plan_name', '')}"
+        )
     return "\n".join(lines + ["  ..."] * (count > _LISTED_CANDIDATES))

@@ -74,7 +74,8 @@ class Recording:
         if recorded is not None and recorded.state == "live":
             raise DuplicateDocument(
                 f"the run {uid!r} is being recorded by another process or another catalog object, in "
-                f"{os.path.join(self._root, recorded.directory)}; only that one can go on"
+                f"{os.path.join(self._root, recorded.directory)}; only that one can go on. If its writer is gone, "
+                "Catalog.seal_interrupted() seals it; if it is an object of this session, close() does"
             )
         if recorded is not None:
             self._owners[uid] = Replay(recorded.files, start)

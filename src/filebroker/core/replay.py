@@ -1,6 +1,5 @@
 """A recorded run whose documents are inserted again: what is the same is passed over."""
 
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -33,7 +32,7 @@ class Replay:
         self.uid: str = start["uid"]
         self._files = files
         self.stopped = False
-        if _canonical(files.start) != _canonical(start):
+        if codec.canonical(files.start) != codec.canonical(start):
             raise DuplicateDocument(
                 f"a run {self.uid!r} is recorded already, with another start document, in "
                 f"{files.folder.path(files.directory)}; a recorded run never changes"
@@ -50,7 +49,7 @@ class Replay:
         check(name, doc)
         for kind, part in _parts(name, doc):
             recorded = self._recorded.get(_identity(kind, part))
-            if recorded != _canonical(part):
+            if recorded != codec.canonical(part):
                 difference = "differs from the recorded one" if recorded else "is not among its documents"
                 state = " It was interrupted when it was recorded." if self._files.state == "interrupted" else ""
                 raise DuplicateDocument(
@@ -60,9 +59,9 @@ class Replay:
         self.stopped = name == "stop"
 
     @cached_property
-    def _recorded(self) -> dict[tuple[str, str], str]:
+    def _recorded(self) -> dict[tuple[str, str], bytes]:
         return {
-            _identity(kind, part): _canonical(part)
+            _identity(kind, part): codec.canonical(part)
             for name, doc in self._files.documents()
             for kind, part in _parts(name, doc)
         }
@@ -75,9 +74,4 @@ def _parts(name: str, doc: Mapping[str, Any]) -> list[tuple[str, Mapping[str, An
 
 
 def _identity(name: str, doc: Mapping[str, Any]) -> tuple[str, str]:
-    return name, str(doc.get("uid", doc.get("datum_id")))
-
-
-def _canonical(doc: Mapping[str, Any]) -> str:
-    """Write a document so that equal documents give equal text, whatever the order of their keys."""
-    return json.dumps(codec.plain(doc), sort_keys=True)
+    return name, str(codec.plain(doc.get("uid", doc.get("datum_id"))))

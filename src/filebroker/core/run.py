@@ -45,6 +45,9 @@ class Run:
         plan = self.start.get("plan_name", "a run")
         return f"<Run {self.uid!r}: {plan}, {self.state}, streams {', '.join(self.stream_names) or 'none'}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Run, (self._folder, self.directory)
+
     @property
     def files(self) -> RunFiles:
         """The run's files as they are now."""

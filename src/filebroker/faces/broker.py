@@ -1,23 +1,27 @@
 """The broker: databroker v1's prompt over a folder."""
 
+import contextlib
 import os
 import tempfile
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any, overload
 
 from filebroker.core.catalog import Catalog
-from filebroker.faces.filtering import ALL
+from filebroker.faces.filtering import ALL, as_patterns
 from filebroker.faces.header import Header
 from filebroker.faces.results import Results
-from filebroker.faces.wrapping import PrepareHook, wrap_in_deprecated_doct
+from filebroker.faces.wrapping import PrepareHook, unwrap, wrap_in_deprecated_doct
 from filebroker.ground import config
 from filebroker.ground.errors import (
     ConfigNotFound,
+    InvalidConfig,
     InvalidLookup,
     InvalidQuery,
     NotSupported,
+    RunNotFound,
     UnknownCatalogName,
 )
 from filebroker.storing.recorder import Sync
@@ -25,7 +29,15 @@ from filebroker.storing.recorder import Sync
 if TYPE_CHECKING:
     import pandas as pd
 
-_TIME_KEYWORDS = ("since", "until", "start_time", "stop_time", "data_key")
+_LATER_KEYWORDS = {
+    **dict.fromkeys(("since", "until", "start_time", "stop_time"), "header.start['time']"),
+    "data_key": "header.fields()",
+}
+#: What databroker's Broker has and this one does not have yet.
+_TO_COME = frozenset(
+    {"v2", "reg", "fs", "get_images", "add_filter", "clear_filters", "filters", "alias", "dynamic_alias", "aliases"}
+    | {"export", "export_size", "stats", "from_config", "get_config", "fill_event", "fill_events"}
+)
 
 
 class Broker:
@@ -70,7 +82,10 @@ class Broker:
         name: str | None = None,
         external_fetchers: Mapping[str, Callable[[Any, Any], Any]] | None = None,
     ) -> None:
-        if not isinstance(catalog, Catalog):
+        if isinstance(catalog, Catalog):
+            if storage_options or read_only or sync != "interval":
+                raise InvalidConfig("these options belong to the Catalog; give them when it is made")
+        else:
             catalog = Catalog(catalog, storage_options=storage_options, read_only=read_only, sync=sync)
         self._catalog = catalog
         self.name = name
@@ -137,7 +152,7 @@ class Broker:
         """
         if name in ("bulk_events", "bulk_datum"):
             warnings.warn(f"{name} is an old form; its parts are stored one by one", UserWarning, stacklevel=2)
-        self._catalog.insert(name, doc)
+        self._catalog.insert(name, doc if type(doc) is dict else unwrap(doc))
 
     def close(self) -> None:
         """Stop recording; see `Catalog.close`."""
@@ -172,12 +187,16 @@ class Broker:
         >>> {header.start["plan_name"] for header in db(plan_name="grid_scan")}
         {'grid_scan'}
         """
-        for keyword in _TIME_KEYWORDS:
+        for keyword, place in _LATER_KEYWORDS.items():
             if keyword in query:
                 raise InvalidQuery(
-                    f"searching by {keyword!r} is not offered yet; loop over the headers and compare "
-                    "header.start['time']"
+                    f"searching by {keyword!r} is not offered yet; loop over the headers, db(), and look at {place}"
                 )
+        if text_search is not None and not isinstance(text_search, str):
+            raise InvalidQuery(
+                f"the words to search for are a {type(text_search).__name__}; give a string, and values by key as in "
+                "db(plan_name='scan') or db(**{'sample.name': 'LaB6'})"
+            )
         self._catalog.search(text_search, query)  # refuses what it does not understand, at once
         shown = [repr(text_search)] * (text_search is not None) + [f"{key}={value!r}" for key, value in query.items()]
         return Results(self, lambda: self._catalog.search(text_search, query), f"db({', '.join(shown)})")
@@ -210,9 +229,11 @@ class Broker:
             A slice that counts from the oldest run.
         """
         if isinstance(key, slice):
-            return [self[index] for index in reversed(_indices(key))]
+            return self._slice(key)
         if isinstance(key, str):
             return self._by_text(key)
+        if isinstance(key, Header):
+            return key
         if isinstance(key, bytes) or key is None:
             raise TypeError(f"{key!r} names no run; give a position, a scan_id or a uid")
         if isinstance(key, Iterable):
@@ -221,14 +242,40 @@ class Broker:
         run = self._catalog.newest(-number) if number < 0 else self._catalog.by_scan_id(number)
         return Header(self, run)
 
+    def _slice(self, key: slice) -> list[Header]:
+        """Give the headers of a slice, all from one look at the catalog."""
+        indices = _indices(key)
+        reach = -min(indices, default=0)
+        newest = list(islice(self._catalog, reach))
+        if len(newest) < reach:
+            self._catalog.newest(reach)  # says how many there are
+        return [Header(self, newest[-index - 1]) for index in reversed(indices)]
+
     def _by_text(self, key: str) -> Header:
-        if key.strip().lstrip("+-").isdecimal() and not self._catalog.has_uid(key):
-            header: Header = self[int(key)]
+        """Find a run by its uid, or by its number where the text is one."""
+        is_number = key.strip().lstrip("+-").isdecimal()
+        if is_number and not self._catalog.has_uid(key):
+            try:
+                header: Header = self[int(key)]
+            except RunNotFound as error:
+                with contextlib.suppress(RunNotFound):  # digits may begin a uid as well
+                    return Header(self, self._catalog.by_uid(key))
+                raise RunNotFound(f"{error}, and no uid begins with {key!r}") from None
             return header
         return Header(self, self._catalog.by_uid(key))
 
+    # A broker has no length and is no list of runs: db() gives them all.
+    __iter__ = None
+    __contains__ = None
+
     def __bool__(self) -> bool:
         return True
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"a Broker has no {name!r}"
+            + " yet; docs/how-to/move-from-databroker.md says what is to come" * (name in _TO_COME)
+        )
 
     def fetch_external(self, start: Any, stop: Any) -> dict[str, Any]:
         """Give what each of `external_fetchers` gives for a run."""
@@ -252,7 +299,7 @@ class Broker:
             ``handler_registry`` is given.
         """
         _refuse_registry(handler_registry)
-        patterns = None if fields is None else list(fields)
+        patterns = as_patterns(fields)
         for header in _listed(headers):
             yield from header.documents(stream_name, patterns, fill)
 
@@ -298,13 +345,18 @@ class Broker:
         from filebroker.core import frames
 
         _refuse_registry(handler_registry)
-        patterns = None if fields is None else list(fields)
+        patterns = as_patterns(fields)
         tables = (
             header.table(stream_name, patterns, fill, timezone, convert_times, localize_times)
             for header in _listed(headers)
         )
         full = [table for table in tables if len(table.columns)]
-        return pd.concat(full) if full else frames.empty_frame()
+        if not full:
+            return frames.empty_frame()
+        with warnings.catch_warnings():
+            # pandas 2 announces another dtype for columns that are empty in one of the tables.
+            warnings.simplefilter("ignore", FutureWarning)
+            return pd.concat(full)
 
     @staticmethod
     def get_fields(header: Header, name: str | None = None) -> set[str]:
@@ -344,9 +396,10 @@ def _indices(key: slice) -> list[int]:
     """Give the positions that a slice stands for, oldest first."""
     start, stop, step = key.start, key.stop, key.step
     if start is None or start >= 0 or (stop is not None and stop > 0):
+        written = ":".join("" if part is None else str(part) for part in (start, stop))
+        written += "" if step is None else f":{step}"
         raise InvalidLookup(
-            f"db[{'' if start is None else start}:{'' if stop is None else stop}] would count from the oldest run; "
-            "a slice counts back from the newest, as in db[-5:]"
+            f"db[{written}] would count from the oldest run; a slice counts back from the newest, as in db[-5:]"
         )
     return list(range(start, stop or 0, step or 1))
 

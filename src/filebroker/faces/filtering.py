@@ -27,7 +27,8 @@ class DocumentFilter:
 
     def __init__(self, run: Run, stream_name: Any, fields: Iterable[str] | None) -> None:
         self._run, self._stream = run, stream_name
-        self._patterns = None if fields is None else [re.compile(pattern) for pattern in fields]
+        patterns = as_patterns(fields)
+        self._patterns = None if patterns is None else [re.compile(pattern) for pattern in patterns]
         self._kept: set[str] = set()
         self._added: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
 
@@ -75,6 +76,13 @@ class DocumentFilter:
 
     def _matches(self, name: str) -> bool:
         return any(pattern.fullmatch(name) for pattern in self._patterns or ())
+
+
+def as_patterns(fields: Iterable[str] | None) -> list[str] | None:
+    """Give ``fields`` as a list; one string is one pattern."""
+    if fields is None:
+        return None
+    return [fields] if isinstance(fields, str) else list(fields)
 
 
 def added_columns(stream: Stream, fields: Iterable[str] | None) -> dict[str, list[Any]]:

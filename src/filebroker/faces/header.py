@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from filebroker.core.run import Run
 from filebroker.faces import html
-from filebroker.faces.filtering import ALL, DocumentFilter, added_columns
+from filebroker.faces.filtering import ALL, DocumentFilter, added_columns, as_patterns
 from filebroker.faces.wrapping import PrepareHook
+from filebroker.ground import times
 from filebroker.ground.documents import Document, describe, stream_name as stream_of
 from filebroker.ground.errors import MissingHandler
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _KEYS = ("start", "descriptors", "stop", "ext")
+_STATES = {"live": "in progress", "interrupted": "interrupted", "sealed": "no stop document"}
 
 
 class Prompt(Protocol):
@@ -88,6 +90,11 @@ class Header:
                 stacklevel=2,
             )
         return self._run.stream_names
+
+    @property
+    def state(self) -> str:
+        """``sealed``, ``live`` (in progress) or ``interrupted`` (its recording was cut short)."""
+        return self._run.state
 
     @property
     def ext(self) -> Any:
@@ -280,7 +287,7 @@ class Header:
 
         from filebroker.core import frames
 
-        patterns = None if fields is None else list(fields)
+        patterns = as_patterns(fields)
         if not isinstance(stream_name, str) or stream_name not in self._run.stream_names:
             return frames.empty_frame()
         stream = self._run[stream_name]
@@ -359,22 +366,14 @@ class Header:
         start, stop = self._run.start, self._run.stop
         parts = [f"scan_id={start['scan_id']}"] if "scan_id" in start else []
         parts += [str(start["plan_name"])] if "plan_name" in start else []
-        parts.append(str(stop.get("exit_status", "stopped")) if stop else "no stop document")
+        parts.append(str(stop.get("exit_status", "stopped")) if stop else _STATES[self.state])
         names = self._run.stream_names
         parts += [f"streams: {', '.join(names)}"] if names else []
-        return f"<Header {self.uid[:8]} {_when(start['time'])} {', '.join(parts)}>"
+        return f"<Header {self.uid[:8]} {times.local(start['time'])} {', '.join(parts)}>"
 
     def _repr_html_(self) -> str:
-        return html.run_tables(self._run.start, self._run.stop or {}, self._run.descriptors)
-
-
-def _when(time: float) -> str:
-    from datetime import datetime
-
-    try:
-        return datetime.fromtimestamp(time).isoformat(" ", "seconds")
-    except (ValueError, OverflowError, OSError):
-        return f"at {time!r}"
+        title = html.heading(repr(self).strip("<>"))
+        return title + html.run_tables(self._run.start, self._run.stop or {}, self._run.descriptors)
 
 
 def _matches_any(patterns: Iterable[str], name: str) -> bool:

@@ -1,12 +1,24 @@
 """Documents and runs as HTML, for notebooks.  Everything taken from a document is escaped."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from html import escape
 from typing import Any
 
+from filebroker.ground import times
+
 _MAX_ITEMS = 20
 _MAX_TEXT = 500
+
+
+def heading(text: str) -> str:
+    """Give a line above tables.
+
+    Examples
+    --------
+    >>> heading("a & b")
+    '<p><b>a &amp; b</b></p>'
+    """
+    return f"<p><b>{escape(text)}</b></p>"
 
 
 def mapping_table(doc: Mapping[str, Any], caption: str = "") -> str:
@@ -51,10 +63,7 @@ def _cell(key: str, value: Any) -> str:
     if isinstance(value, Mapping):
         return mapping_table(value)
     if key == "time" and isinstance(value, int | float):
-        try:
-            return escape(f"{datetime.fromtimestamp(value).isoformat(' ', 'seconds')} ({value!r})")
-        except (ValueError, OverflowError, OSError):
-            return _text(value)  # a time that no calendar has
+        return escape(f"{times.local(value)} ({value!r})")
     if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
         items = "".join(f"<li>{_cell('', item)}</li>" for item in value[:_MAX_ITEMS])
         return f"<ul>{items}{'<li>...</li>' if len(value) > _MAX_ITEMS else ''}</ul>"

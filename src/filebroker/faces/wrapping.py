@@ -1,8 +1,9 @@
 """The read-only dicts in which databroker v1 handed out documents."""
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import doct
 
@@ -22,6 +23,15 @@ _DICT_ATTRIBUTES = frozenset(dir(dict))
 class DeprecatedDoct(doct.Document):  # type: ignore[misc]
     """A read-only document that warns when its keys are used as attributes.
 
+    Unlike its base it can be copied and pickled, and its kind is no key of it.
+
+    Parameters
+    ----------
+    name
+        The kind of document, for people: ``Run Start``, ``Event``, ...
+    *args, **kwargs
+        As for `dict`.
+
     Examples
     --------
     >>> doc = wrap_in_deprecated_doct("start", {"uid": "84d9ee44", "scan_id": 5})
@@ -30,15 +40,23 @@ class DeprecatedDoct(doct.Document):  # type: ignore[misc]
     >>> doc["scan_id"] = 6
     Traceback (most recent call last):
         ...
-    doct.DocumentIsReadOnly: scan_id, 6
+    doct.DocumentIsReadOnly: documents are read-only; make a dict of it, dict(doc), and change that
     """
+
+    __slots__ = ("_kind",)
+
+    def __init__(self, name: str, *args: Any, **kwargs: Any) -> None:
+        dict.__init__(self, *args, **kwargs)
+        object.__setattr__(self, "_kind", name)
+        object.__setattr__(self, "__dict__", self)
 
     # doct makes its items its attributes, so __getattr__ would never be called.
     def __getattribute__(self, key: str) -> Any:
-        value = super().__getattribute__(key)
         if key == "_name":
             warnings.warn("'_name' may go away: plain dicts have none", UserWarning, stacklevel=2)
-        elif not key.startswith("_") and key not in _DICT_ATTRIBUTES:
+            return object.__getattribute__(self, "_kind")
+        value = super().__getattribute__(key)
+        if not key.startswith("_") and key not in _DICT_ATTRIBUTES:
             warnings.warn(
                 f"attributes of documents may go away: write doc[{key!r}] instead of doc.{key}",
                 UserWarning,
@@ -46,27 +64,35 @@ class DeprecatedDoct(doct.Document):  # type: ignore[misc]
             )
         return value
 
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise doct.DocumentIsReadOnly("documents are read-only; make a dict of it, dict(doc), and change that")
+
+    __setitem__ = __delitem__ = __setattr__ = __delattr__ = _refuse
+    update = pop = popitem = clear = setdefault = __ior__ = _refuse
+
+    def __copy__(self) -> "DeprecatedDoct":
+        return DeprecatedDoct(self._kind, dict(self))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "DeprecatedDoct":
+        return DeprecatedDoct(self._kind, copy.deepcopy(dict(self), memo))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DeprecatedDoct, (self._kind, dict(self))
+
     def __repr__(self) -> str:
-        return repr(dict(self.items()))
+        return repr(dict(self))
 
     def __str__(self) -> str:
-        return self._as_text()
-
-    def _as_text(self) -> str:
-        """Lay the document out as an indented list."""
-        title = _DOCT_NAMES_BACK.get(dict.get(self, "_name", ""), "document")
-        return "\n".join([title, "=" * len(title), *_text_lines(self, 0)])
+        return "\n".join([self._kind, "=" * len(self._kind), *_text_lines(dict(self), 0)])
 
     def _repr_html_(self) -> str:
         from filebroker.faces import html
 
-        return html.mapping_table(dict(self.items()))
-
-
-_DOCT_NAMES_BACK = {name: name for name in _DOCT_NAMES.values()}
+        return html.mapping_table(dict(self))
 
 
 def _text_lines(doc: Mapping[str, Any], indent: int) -> list[str]:
+    """Lay a document out as an indented list."""
     lines = []
     for key, value in doc.items():
         if isinstance(value, Mapping) and value:
@@ -84,3 +110,8 @@ def wrap_in_doct(name: str, doc: Mapping[str, Any]) -> Any:
 def wrap_in_deprecated_doct(name: str, doc: Mapping[str, Any]) -> DeprecatedDoct:
     """Give a document as a `DeprecatedDoct`, the default `Broker.prepare_hook`."""
     return DeprecatedDoct(_DOCT_NAMES.get(name, name), doc)
+
+
+def unwrap(doc: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give a document without its wrapper, which keeps a name of its own among the keys."""
+    return {key: doc[key] for key in doc} if isinstance(doc, doct.Document) else doc

@@ -4,18 +4,19 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from filebroker.ground.errors import InvalidQuery
+from filebroker.ground import codec
+from filebroker.ground.errors import InvalidQuery, UnstorableValue
 
 _WORD = re.compile(r"\w+")
 
 
-def check_query(query: Mapping[str, Any]) -> None:
-    """Refuse a query that asks for more than equality.
+def check_query(query: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a query with its values as documents hold them; refuse one that asks for more than equality.
 
     Raises
     ------
     InvalidQuery
-        The query uses an operator.
+        The query uses an operator, or a value that no document can have.
     """
     for key, wanted in query.items():
         operators = [key] if key.startswith("$") else []
@@ -26,6 +27,10 @@ def check_query(query: Mapping[str, Any]) -> None:
                 f"the operator {operators[0]!r} is not known here; a search compares values, as in "
                 "db(plan_name='scan'), and finds words, as in db('good sample')"
             )
+    try:
+        return {key: codec.plain(wanted) for key, wanted in query.items()}
+    except UnstorableValue as error:
+        raise InvalidQuery(f"no run can be found by that: {error}") from None
 
 
 def matches(start: Mapping[str, Any], query: Mapping[str, Any]) -> bool:

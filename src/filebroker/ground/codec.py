@@ -101,6 +101,17 @@ def loads(text: bytes) -> Any:
         raise ValueError("JSON is nested too deeply") from None
 
 
+def canonical(value: Any) -> bytes:
+    """Write a value so that equal values give equal text, whatever the order of their keys.
+
+    Raises
+    ------
+    UnstorableValue
+        The value holds something that JSON cannot carry.
+    """
+    return json.dumps(plain(value), sort_keys=True).encode()
+
+
 def plain(value: Any) -> Any:
     """Return a copy of a value made of JSON's own types alone.
 

@@ -109,7 +109,7 @@ def search_path() -> list[str]:
         ]
     return [
         platformdirs.user_config_dir("filebroker", appauthor=False),
-        os.path.join(environment, "filebroker"),
+        os.path.join(sys.prefix, "etc", "filebroker"),
         *databroker,
         str(_shipped_catalogs()),
     ]

@@ -81,6 +81,10 @@ def check(name: str, doc: Mapping[str, Any]) -> None:
             )
         if key == "uid" and value == "":
             raise InvalidDocument(f"the {name} document has an empty 'uid'; it could never be found again")
+    if name in ("event", "event_page") and not isinstance(doc.get("filled", {}), Mapping):
+        raise InvalidDocument(
+            f"the {describe(name, doc)} has 'filled' of type {type(doc['filled']).__name__}; it must be a dict"
+        )
     if name == "event_page":
         _check_lengths(doc)
 
@@ -187,6 +191,10 @@ def modernise(name: str, doc: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[
     """
     if name == "bulk_events":
         for events in doc.values():
+            if not isinstance(events, list | tuple):
+                raise InvalidDocument(
+                    f"the bulk_events document has a {type(events).__name__} where a list of events is due"
+                )
             for event in events:
                 yield "event", event
     elif name == "bulk_datum":

@@ -10,6 +10,7 @@ import os
 import uuid
 from collections.abc import Mapping
 from typing import Any
+from urllib.request import url2pathname
 
 from filebroker.ground.errors import StorageError
 
@@ -44,7 +45,7 @@ class Folder:
         self.local: str | None = None
         self._fs: Any = None
         if protocol in _LOCAL_PROTOCOLS:
-            path = text.partition("://")[2] if "://" in text else os.path.expanduser(text)
+            path = url2pathname(text.partition("://")[2]) if "://" in text else os.path.expanduser(text)
             self.local = self._root = os.path.abspath(path)
             self.url = self.local
             return
@@ -59,6 +60,9 @@ class Folder:
 
     def __repr__(self) -> str:
         return f"<Folder {self.url!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Folder, (self.url, self.storage_options)
 
     def path(self, name: str) -> str:
         """Give the full path of a file in the folder, as the filesystem knows it."""

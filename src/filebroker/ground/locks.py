@@ -43,13 +43,17 @@ class FileLock:
         OSError
             The file cannot be opened for writing.
         """
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        if not _try_lock(descriptor) or not _is_still(descriptor, self.path):
-            os.close(descriptor)
-            return False
-        self._descriptor = descriptor
-        _held.add(self)
-        return True
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        taken = False
+        try:
+            taken = _try_lock(descriptor) and _is_still(descriptor, self.path)
+        finally:
+            if not taken:
+                os.close(descriptor)
+        if taken:
+            self._descriptor = descriptor
+            _held.add(self)
+        return taken
 
     @property
     def inode(self) -> int:

@@ -44,16 +44,17 @@ def claim(root: str, name: str, uid: str) -> FileLock:
         }
         lock.write(codec.dumps(owner))
         os.makedirs(os.path.dirname(directory), exist_ok=True)
+        if os.path.exists(directory):
+            raise DuplicateDocument(f"the run in {directory} is recorded already")
         os.mkdir(directory)
-    except FileExistsError as error:
-        if isinstance(error, DuplicateDocument):
-            raise
+    except DuplicateDocument:
         lock.remove()
-        raise DuplicateDocument(f"the run in {directory} is recorded already") from error
+        raise
     except OSError as error:
         lock.remove()
         raise StorageError(
-            error.errno, f"cannot begin to record in {directory}: {error.strerror}; nothing was recorded"
+            error.errno,
+            f"cannot begin to record in {directory}: {error.strerror} ({error.filename}); nothing was recorded",
         ) from error
     return lock
 

@@ -174,7 +174,7 @@ class JournalFile:
         self.unsynced = False
         self._failure: OSError | None = None
         try:
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _O_BINARY, 0o644)
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _O_BINARY, 0o666)
         except OSError as error:
             raise StorageError(f"cannot create the journal {path}: {error.strerror}") from error
 
@@ -224,6 +224,22 @@ class JournalFile:
             os.lseek(self._descriptor, self.size, os.SEEK_SET)
         except OSError as error:
             self._failure = error
+
+    @property
+    def failed(self) -> bool:
+        """Whether the file cannot be trusted, and refuses to be written to."""
+        return self._failure is not None
+
+    def reread(self) -> list[Line]:
+        """Give the whole lines of the file, and cut off what follows them.
+
+        An interrupt may have come after a line was written and before it was counted.
+        """
+        with open(self.path, "rb") as file:
+            text = file.read()
+        self.size, self.lines = text.rfind(b"\n") + 1, text.count(b"\n")
+        self._take_back()
+        return read_lines(text[: self.size], self.path).lines
 
     def sync(self) -> bool:
         """Make everything appended so far survive a power cut.

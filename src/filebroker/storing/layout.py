@@ -159,6 +159,12 @@ def docs_name(segment: int) -> str:
     return f"docs.{segment:05d}.jsonl"
 
 
+def segment_number(path: str) -> int:
+    """Read the number off the path of a segment's file."""
+    segment = segment_of(path.replace("\\", "/").rpartition("/")[2])
+    return segment[1] if segment else 0
+
+
 def segment_of(name: str) -> tuple[str, int] | None:
     """Read the kind (``journal`` or ``docs``) and number off a segment's file name."""
     match = _SEGMENT.match(name)

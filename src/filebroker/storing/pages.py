@@ -116,7 +116,7 @@ class Page:
         constants = self.footer.get("const", {})
         parts: dict[str, Sequence[Any]] = {
             "descriptor": self._values_or("_descriptor", constants.get("descriptor")),
-            "uid": self._uids(),
+            "uid": self.uids(),
             "time": self.values("time"),
             "seq_num": self.values("seq_num"),
             "data": _dicts({item.key: self.values(item.name) for item in self.data_columns}, self.rows),
@@ -136,11 +136,15 @@ class Page:
             event = dict(zip(order, row, strict=True))
             if event["filled"] is ABSENT:
                 del event["filled"]
-            elif self.rows > 1 and "filled" in constants:
-                event["filled"] = dict(event["filled"])
+            elif self.rows > 1 and isinstance(event["filled"], dict):
+                event["filled"] = dict(event["filled"])  # one constant for all rows
             if more is not ABSENT:
                 event.update(more)
             yield ordinal, is_paged, event
+
+    def descriptors(self) -> Sequence[str]:
+        """Give the uid of each event's descriptor."""
+        return self._values_or("_descriptor", self.footer.get("const", {}).get("descriptor"))
 
     def _values_or(self, name: str, constant: Any) -> Sequence[Any]:
         return self.values(name) if self.has(name) else [constant] * self.rows
@@ -150,7 +154,8 @@ class Page:
             return [constant] * self.rows
         return [ABSENT if text is None else codec.loads(text.encode()) for text in self._columns[name].to_pylist()]
 
-    def _uids(self) -> list[str]:
+    def uids(self) -> list[str]:
+        """Give the uids of the events."""
         column = _joined(self._columns["_uid"])
         if not pa.types.is_fixed_size_binary(column.type):
             return self.values("_uid")

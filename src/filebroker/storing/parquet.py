@@ -19,7 +19,8 @@ _ROW_GROUP_BYTES = 16 << 20
 _UNTHREADED_ROWS = 50_000
 
 #: Which columns of a page to read.
-Columns = Literal["all", "shown", "data"]
+Columns = Literal["all", "shown", "data", "uids", "descriptors"]
+_SINGLE = {"uids": "_uid", "descriptors": "_descriptor"}
 
 
 def to_parquet(table: pa.Table) -> bytes:
@@ -131,7 +132,8 @@ class PageFile:
         Parameters
         ----------
         columns
-            ``all``; ``shown``, what a table shows: seq_num, time and data; or ``data`` alone.
+            ``all``; ``shown``, what a table shows: seq_num, time and data; ``data`` alone; ``uids`` or
+            ``descriptors`` of the events.
         keys
             Data keys to read; None for all.  Unknown keys are passed over.
 
@@ -141,7 +143,9 @@ class PageFile:
             A checksum does not match.
         """
         wanted = self._names
-        if columns != "all":
+        if columns in _SINGLE:
+            wanted = [name for name in wanted if name.removeprefix("_x.") in (_SINGLE[columns], "seq_num")]
+        elif columns != "all":
             names = None if keys is None else {column_name(key) for key in keys}
             bare = {name: name.removeprefix("_x.") for name in wanted}
             wanted = [

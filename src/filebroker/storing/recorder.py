@@ -15,15 +15,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
 from filebroker.ground import codec, filesystem
-from filebroker.ground.documents import Document, check, describe
-from filebroker.ground.errors import DuplicateDocument, SealWarning, StorageError
-from filebroker.storing import layout, sealing
-from filebroker.storing.buffer import NOTHING_FILLED, Batch, EventBuffer, joined
+from filebroker.ground.documents import check, describe
+from filebroker.ground.errors import DuplicateDocument, FilebrokerError, SealWarning, StorageError
+from filebroker.ground.filesystem import Folder
+from filebroker.storing import layout, recovery, sealing
+from filebroker.storing.buffer import NOTHING_FILLED, UID, Batch, EventBuffer, joined
 from filebroker.storing.claims import claim
 from filebroker.storing.columns import ABSENT
 from filebroker.storing.flusher import Flusher
-from filebroker.storing.journal import HEAD, HEAD_ORDINAL, JournalFile, encode_line, encode_simple_event
-from filebroker.storing.sealing import Manifest, Segment
+from filebroker.storing.journal import HEAD, HEAD_ORDINAL, JournalFile, Line, encode_line, encode_simple_event
+from filebroker.storing.parquet import PageFile
+from filebroker.storing.run_files import RunFiles
+from filebroker.storing.sealing import FileEntry, Manifest, Segment
 from filebroker.storing.streams import DeclaredKeys, Stream, Streams
 
 #: When documents are forced to the disk: every 100 ms, before each `insert` returns, or when the
@@ -71,6 +74,7 @@ class Recorder:
         self.uid: str = start["uid"]
         self.name = layout.run_directory(start)
         self.directory = os.path.join(root, self.name)
+        self._root = root
         self.stopped = False
         self._sync = sync
         self._always = sync == "always"
@@ -79,6 +83,10 @@ class Recorder:
         self._digests: dict[tuple[str, str], int] = {("start", self.uid): _digest(start)}
         self._sequences: dict[str, _Sequence] = {}
         self._mutex = threading.RLock()
+        self._has_stop = False
+        # Whether an interrupt came in the middle of an insertion, and memory has to be made good.
+        self._disturbed = self._was_disturbed = False
+        self._committed: list[FileEntry] = []
         self._committing: tuple[Segment, Future[Any]] | None = None
         self._committer: ThreadPoolExecutor | None = None
         self._lock = claim(root, self.name, self.uid)
@@ -118,30 +126,45 @@ class Recorder:
                 raise DuplicateDocument(
                     f"the {describe(name, doc)} came after the stop document of run {self.uid!r}; its record is closed"
                 )
-            if name == "event":
+            if self._disturbed:
+                self._heal()
+            try:
+                self._record(name, doc)
+            except FilebrokerError:
+                raise
+            except BaseException:  # an interrupt may have come between the journal and the memory of it
+                self._disturbed = self._was_disturbed = True
+                raise
+            if name == "stop" and self._has_stop:
+                self.stopped = True
+                self.seal()
+
+    def _record(self, name: str, doc: Mapping[str, Any]) -> None:
+        if name == "event":
+            if not self._insert_simple_event(doc):
                 self._insert_event(doc)
-            elif name == "event_page":
-                self._insert_event_page(doc)
-            else:
-                self._insert_other(name, doc)
+            if self._journal.size > self._limits[0] or self._journal.lines > self._limits[1]:
+                self._rotate()
+        elif name == "event_page":
+            self._insert_event_page(doc)
+            if self._journal.size > self._limits[0]:
+                self._rotate()
+        else:
+            self._insert_other(name, doc)
 
     def _insert_event(self, event: Mapping[str, Any]) -> None:
-        if not self._insert_simple_event(event):
-            check("event", event)
-            declared = self._streams.of(event["descriptor"])
-            declared.check("event", event)
-            stream = declared.stream
-            sequence = self._sequences[stream.name]
-            if event["seq_num"] <= sequence.last and self._is_known(stream, sequence, event):
-                return
-            line, events = encode_line(self._count, "event", event), EventBuffer()
-            events.add(self._count, event)
-            self._append(line)
-            self._segment.add_events(stream, events, line)
-            self._latest = None
-            sequence.remember(event)
-        if self._journal.size > self._limits[0] or self._journal.lines > self._limits[1]:
-            self._rotate()
+        check("event", event)
+        declared = self._streams.of(event["descriptor"])
+        declared.check("event", event)
+        sequence = self._sequences[declared.stream.name]
+        if event["seq_num"] <= sequence.last and self._is_known(declared.stream, sequence, event):
+            return
+        line, events = encode_line(self._count, "event", event), EventBuffer()
+        events.add(self._count, event)
+        self._append(line)
+        self._segment.add_events(declared.stream, events, line)
+        self._latest = None
+        sequence.remember(event["seq_num"], event["uid"])
 
     def _insert_simple_event(self, event: Mapping[str, Any]) -> bool:
         """Record an event as nearly all are; False, and nothing done, if this one is not."""
@@ -158,7 +181,7 @@ class Recorder:
         sequence = self._sequences[declared.stream.name]
         if type(seq_num) is not int or type(when) is not float or type(uid) is not str or not uid:
             return False
-        if seq_num <= sequence.last or sequence.digests is not None:
+        if seq_num <= sequence.last:
             return False
         values = declared.pick(data) + declared.pick(stamps)
         if not codec.SIMPLE_TYPES.issuperset(map(type, values)):
@@ -176,13 +199,15 @@ class Recorder:
             *values,
         )
         sequence.last = seq_num
+        if sequence.uids is not None:
+            sequence.uids.add(uid)
         return True
 
     def _insert_event_page(self, page: Mapping[str, Any]) -> None:
         check("event_page", page)
         declared = self._streams.of(page["descriptor"])
         declared.check("event_page", page)
-        key, digest = ("event_page", "\n".join(map(str, page["uid"]))), _digest(page)
+        key, digest = _identity("event_page", page), _digest(page)
         if self._is_repeated(key, digest, page):
             return
         page = {**page, "data": {name: joined(column) for name, column in page["data"].items()}}
@@ -192,30 +217,52 @@ class Recorder:
         self._digests[key] = digest
         self._segment.add_events(declared.stream, events, line)
         self._latest = None
-        if len(page["seq_num"]):
-            sequence = self._sequences[declared.stream.name]
-            sequence.last = max(sequence.last, int(max(page["seq_num"])))
-        if self._journal.size > self._limits[0]:
-            self._rotate()
+        sequence = self._sequences[declared.stream.name]
+        for seq_num, uid in zip(page["seq_num"], page["uid"], strict=True):
+            sequence.remember(seq_num, uid)
 
     def _insert_other(self, name: str, doc: Mapping[str, Any]) -> None:
         check(name, doc)
-        identity = doc.get("uid", doc.get("datum_id"))
-        key, digest = (name, identity if isinstance(identity, str) else repr(identity)), _digest(doc)
+        key, digest = _identity(name, doc), _digest(doc)
         if self._is_repeated(key, digest, doc):
             return
         if name == "descriptor":
             self._streams.check(doc)
         line = encode_line(self._count, name, doc)
         self._append(line)
-        self._digests[key] = digest
         self._segment.add_line(line)
+        self._note(name, doc, digest)
+
+    def _note(self, name: str, doc: Mapping[str, Any], digest: int) -> None:
+        """Remember a document that is no event."""
         if name == "descriptor":
             stream = self._streams.add(doc).stream
             self._sequences.setdefault(stream.name, _Sequence())
-        elif name == "stop":
-            self.stopped = True
-            self.seal()
+        self._digests[_identity(name, doc)] = digest
+        self._has_stop = self._has_stop or name == "stop"
+
+    def _heal(self) -> None:
+        """Make the memory of the present segment what its journal says, after an interrupt."""
+        lines = self._journal.reread()
+        self._segment, self._latest = Segment(layout.segment_number(self._journal.path), self._streams), None
+        for line in lines:
+            if line.name in ("event", "event_page"):
+                self._remember_events(line)
+            elif line.name != HEAD:
+                self._note(line.name, line.doc, _digest(line.doc))
+            if line.name != HEAD:
+                self._segment.add(line)
+                self._count = line.ordinal + 1
+        self._disturbed = False
+
+    def _remember_events(self, line: Line) -> None:
+        sequence = self._sequences[self._streams.of(line.doc["descriptor"]).stream.name]
+        if line.name == "event":
+            sequence.remember(line.doc["seq_num"], line.doc["uid"])
+            return
+        self._digests[_identity("event_page", line.doc)] = _digest(line.doc)
+        for seq_num, uid in zip(line.doc["seq_num"], line.doc["uid"], strict=True):
+            sequence.remember(seq_num, uid)
 
     # -- repeated documents
 
@@ -227,31 +274,43 @@ class Recorder:
         return known is not None
 
     def _is_known(self, stream: Stream, sequence: "_Sequence", event: Mapping[str, Any]) -> bool:
-        """Tell the same of an event; its uid is looked at only when its seq_num does not rise."""
-        if sequence.digests is None:
-            sequence.digests = {}
-            for buffered in self._events_of(stream):
-                sequence.digests[buffered["uid"]] = _digest(buffered)
-        known = sequence.digests.get(event["uid"])
-        if known is None:
+        """Tell the same of an event; its uid is looked at only when its seq_num does not rise.
+
+        A RunEngine that goes back to a checkpoint repeats seq_nums, with new uids.
+        """
+        if sequence.uids is None:
+            sequence.uids = self._uids_of(stream)
+        if event["uid"] not in sequence.uids:
             return False
-        if known != _digest(event):
+        self._finish_commit()
+        files = RunFiles(Folder(self.directory), "")
+        known = next(doc for _, doc in files.event_items(stream.name) if doc["uid"] == event["uid"])
+        if codec.canonical(known) != codec.canonical(event):
             raise DuplicateDocument(_changed(describe("event", event), self.uid))
         return True
 
-    def _events_of(self, stream: Stream) -> list[Document]:
-        from filebroker.ground.filesystem import Folder
-        from filebroker.storing.run_files import RunFiles
-
+    def _uids_of(self, stream: Stream) -> set[str]:
+        """Give the uids of a stream's events, those in memory and those in pages."""
         self._finish_commit()
-        files = RunFiles(Folder(self.directory), "")
-        return [event for page in files.pages(stream.name) for _, (_, event) in page.documents()]
+        uids = set(self._segment.buffers[stream.name].field(UID)) if stream.name in self._segment.buffers else set()
+        for entry in self._committed:
+            if entry["stream"] == stream.name:
+                uids.update(PageFile(os.path.join(self.directory, entry["path"]), entry["path"]).read("uids").uids())
+        return uids
 
     # -- journal and segments
 
     def _append(self, line: bytes) -> None:
         try:
-            self._journal.append(line, self._always)
+            try:
+                self._journal.append(line, self._always)
+            except StorageError:
+                if not self._journal.failed or self._journal.lines < 2:
+                    raise
+                # Nobody knows what of this file is on the disk.  Its documents are written once more, from memory,
+                # as pages, and the recording goes on in a new file.
+                self._rotate()
+                self._journal.append(line, self._always)
         except StorageError as error:
             raise StorageError(
                 error.errno,
@@ -309,9 +368,10 @@ class Recorder:
             return
         segment, job = self._committing
         try:
-            job.result()
+            files = job.result()
         except Exception:  # noqa: BLE001 - tried once more, and raised then
-            sealing.commit_segment(self.directory, segment, sync=self._sync != "never")
+            files = sealing.commit_segment(self.directory, segment, sync=self._sync != "never")
+        self._committed += files
         self._committing = None
 
     def seal(self) -> None:
@@ -323,19 +383,22 @@ class Recorder:
         try:
             self._close_journal()
             self._finish_commit()
-            manifest = Manifest("sealed", self._count)
-            sealing.seal_run(self.directory, manifest, self._streams, self._segment, sync=self._sync != "never")
+            if self._was_disturbed:
+                recovery.seal(self._root, self.name)
+            else:
+                manifest = Manifest("sealed", self._count)
+                sealing.seal_run(self.directory, manifest, self._streams, self._segment, sync=self._sync != "never")
+            self._lock.remove()
         except Exception as error:  # noqa: BLE001 - whatever it is, the documents are safe and acquisition goes on
-            self._lock.release()
             warnings.warn(
                 f"run {self.uid!r} is complete and safe in its journal, but could not be sealed: {error!r}. "
                 "It will be when the catalog is next opened",
                 SealWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
-        else:
-            self._lock.remove()
-        self._shut_down()
+        finally:
+            self._lock.release()
+            self._shut_down()
 
     def close(self) -> None:
         """Stop recording without a stop document; the next opening of the catalog seals the run."""
@@ -364,16 +427,22 @@ class Recorder:
 
 
 class _Sequence:
-    """The seq_nums of one stream, which nearly always rise."""
+    """The seq_nums of one stream, which nearly always rise, and once one does not, the uids of its events."""
 
     def __init__(self) -> None:
         self.last: int = -1
-        self.digests: dict[str, int] | None = None
+        self.uids: set[str] | None = None
 
-    def remember(self, event: Mapping[str, Any]) -> None:
-        self.last = max(self.last, int(event["seq_num"]))
-        if self.digests is not None:
-            self.digests[event["uid"]] = _digest(event)
+    def remember(self, seq_num: int, uid: str) -> None:
+        self.last = max(self.last, int(seq_num))
+        if self.uids is not None:
+            self.uids.add(uid)
+
+
+def _identity(name: str, doc: Mapping[str, Any]) -> tuple[str, str]:
+    """Give what makes two documents the same one."""
+    identity = doc.get("uid", doc.get("datum_id"))
+    return name, identity if isinstance(identity, str) else repr(codec.plain(identity))
 
 
 def _changed(document: str, run: str) -> str:
@@ -384,5 +453,5 @@ def _changed(document: str, run: str) -> str:
 
 
 def _digest(doc: Mapping[str, Any]) -> int:
-    text = codec.dumps(doc)
+    text = codec.canonical(doc)
     return zlib.crc32(text) << 32 | zlib.adler32(text)

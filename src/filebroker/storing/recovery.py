@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from filebroker.ground import codec, filesystem
-from filebroker.ground.errors import FilebrokerError, NothingRecorded
+from filebroker.ground.errors import NothingRecorded
 from filebroker.ground.filesystem import Folder
 from filebroker.ground.locks import FileLock
 from filebroker.storing import layout, sealing
@@ -40,13 +40,15 @@ class Recovery:
     detail: str = ""
 
 
-def recover_all(root: str) -> list[Recovery]:
+def recover_all(root: str, *, anywhere: bool = False) -> list[Recovery]:
     """Seal every run of a local catalog whose writer died on this machine.
 
     Parameters
     ----------
     root
         Local path of the catalog.
+    anywhere
+        Seal also runs whose writer was on another machine, and those of a copied catalog.
 
     Returns
     -------
@@ -61,27 +63,30 @@ def recover_all(root: str) -> list[Recovery]:
     """
     folder = os.path.join(root, layout.LIVE)
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    recoveries = [_examine(root, os.path.join(folder, name)) for name in names if name.endswith(".json")]
+    recoveries = [_examine(root, os.path.join(folder, name), anywhere) for name in names if name.endswith(".json")]
     return [recovery for recovery in recoveries if recovery is not None]
 
 
-def _examine(root: str, path: str) -> Recovery | None:
+def _examine(root: str, path: str, anywhere: bool) -> Recovery | None:
     """Recover the run of a lock file, unless its writer lives or was on another machine."""
-    if _read_owner(path).get("host", socket.gethostname()) != socket.gethostname():
+    owner = _read_owner(path)
+    if not anywhere and owner.get("host", socket.gethostname()) != socket.gethostname():
         return None
-    lock, owner = FileLock(path), {}
+    lock = FileLock(path)
     try:
         if not lock.acquire():
             return None
         owner = _read_owner(path)  # again: its writer may have written it meanwhile
-        if owner.get("inode", lock.inode) != lock.inode:
+        if not anywhere and owner.get("inode", lock.inode) != lock.inode:
             return None  # the lock, and so the catalog, is a copy
         name = owner.get("directory")
         recovery = _recover(root, name) if _is_run(name, root, path) else Recovery(os.path.basename(path), "empty")
         if recovery.outcome != "unreadable":
             lock.remove()
-    except (FilebrokerError, OSError) as error:
-        recovery = Recovery(owner.get("directory", path), "unreadable", detail=str(error))
+    except PermissionError:
+        return None  # somebody else's: whether its writer lives cannot be known
+    except Exception as error:  # noqa: BLE001 - no single run may keep a catalog from being opened
+        recovery = Recovery(str(owner.get("directory", path)), "unreadable", detail=str(error) or repr(error))
     finally:
         lock.release()
     return recovery
@@ -111,10 +116,31 @@ def _recover(root: str, name: str) -> Recovery:
     if os.path.exists(os.path.join(directory, layout.DOCUMENTS)):
         return _finish(root, name)
     try:
-        run = RunFiles(Folder(root), name)
+        return seal(root, name)
     except NothingRecorded:
         _remove_unstarted(directory)
         return Recovery(name, "empty")
+
+
+def seal(root: str, name: str) -> Recovery:
+    """Seal a run with what its files hold, whatever state its writer left them in.
+
+    Parameters
+    ----------
+    root
+        Local path of the catalog.
+    name
+        The run's directory in it; the caller holds its lock.
+
+    Raises
+    ------
+    NothingRecorded
+        Not one document had been acknowledged.
+    DamagedRun, StorageError
+        The files cannot be read, or the filesystem refused.
+    """
+    directory = os.path.join(root, name)
+    run = RunFiles(Folder(root), name)
     lost_head = next((problem for problem in run.damage if "no readable head" in problem), None)
     if lost_head is not None:
         return Recovery(name, "unreadable", detail=lost_head)
