@@ -27,10 +27,16 @@ def test_ls_lists_catalogs_and_runs(capsys: pytest.CaptureFixture) -> None:
     assert capsys.readouterr().out.startswith("example              Simulated scans")
     assert main(["ls", "example", "-n", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    assert [line.split()[3] for line in lines] == ["22", "21", "20"]
+    assert lines[0].split() == ["uid", "time", "scan_id", "status", "plan"]
+    assert [line.split()[3] for line in lines[1:]] == ["22", "21", "20"]
     assert main(["ls", "example", "mirror"]) == 0
-    assert {line.split()[3] for line in capsys.readouterr().out.splitlines()} == {"7", "8", "9"}
+    assert {line.split()[3] for line in capsys.readouterr().out.splitlines()[1:]} == {"7", "8", "9"}
+    assert main(["ls", "example", "plan_name=scan", "good"]) == 0
+    assert {line.split()[3] for line in capsys.readouterr().out.splitlines()[1:]} == {"22", "5"}
+    assert main(["ls", "example", "scan_id=14"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main(["ls", "example", "nosuchword"]) == 0
+    assert capsys.readouterr().err == "no run matches\n"
 
 
 def test_show_and_table_take_a_run(capsys: pytest.CaptureFixture) -> None:
@@ -49,7 +55,7 @@ def test_a_path_works_as_well_as_a_name(tmp_path: Path, capsys: pytest.CaptureFi
     for pair in make.run(1)[:-1]:
         broker.insert(*pair)
     assert main(["ls", str(tmp_path)]) == 0
-    assert " -        count" in capsys.readouterr().out
+    assert "live        count" in capsys.readouterr().out
     assert main(["show", str(tmp_path)]) == 0
     assert "no stop document yet" in capsys.readouterr().out
 

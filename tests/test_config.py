@@ -126,6 +126,9 @@ def test_a_configuration_of_databroker_is_listed_and_explained(own: Path) -> Non
         ("{}", "needs a line such as"),
         ("path: 5", "needs a line such as"),
         ("path: /x\npaht: /y", "has 'paht', which means nothing"),
+        ("path: /x\nstorage_options: anon", "write for example 'storage_options: {anon: true}'"),
+        ("path: /x\nread_only: yes please", "write for example 'read_only: true'"),
+        ("path:/x", "mind the space"),
     ],
 )
 def test_a_broken_configuration_is_explained(own: Path, content: str, message: str) -> None:
@@ -137,11 +140,11 @@ def test_a_broken_configuration_is_explained(own: Path, content: str, message: s
 @pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe", b"- 1", b"", b"!!python/object/apply:os.system ['id']"])
 def test_a_file_that_is_no_configuration_never_hides_the_others(own: Path, content: bytes) -> None:
     (own / "broken.yml").write_bytes(content)
-    if content in (b"- 1", b""):
+    with pytest.warns(UserWarning, match=r"broken\.yml cannot be read"):
         assert list_configs() == ["example"]
-    else:
-        with pytest.warns(UserWarning, match=r"broken\.yml cannot be read"):
-            assert list_configs() == ["example"]
+    assert Broker.named("example").name == "example"  # and nobody is bothered who asks for another
+    with pytest.raises(InvalidConfig, match=r"broken\.yml cannot be used"):
+        Broker.named("broken")
 
 
 def test_the_legacy_configuration_is_left_out(own: Path) -> None:

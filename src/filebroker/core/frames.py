@@ -1,5 +1,6 @@
 """Event pages as one pandas table."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -7,12 +8,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from filebroker.ground.errors import FilebrokerWarning
 from filebroker.storing import columns as arrow_columns
 from filebroker.storing.columns import ABSENT
 from filebroker.storing.pages import Page
 
 #: Tables with more columns are copied into one block, which pandas handles faster than many.
 _MANY_COLUMNS = 100
+#: In 2262 nanoseconds since 1970 no longer fit 64 bits.
+_LAST_SECOND = 9.2e9
 
 
 def to_frame(pages: Iterable[Page], rows: int, order: Sequence[str] = (), *, datetimes: bool = False) -> pd.DataFrame:
@@ -46,7 +50,7 @@ def to_frame(pages: Iterable[Page], rows: int, order: Sequence[str] = (), *, dat
     for page in pages:
         for name in ("seq_num", "time"):
             values = _values(page, name)
-            columns[name].add(count, pd.to_datetime(values, unit="s") if datetimes and name == "time" else values)
+            columns[name].add(count, _datetimes(values) if datetimes and name == "time" else values)
         for item in page.data_columns:
             keys.setdefault(item.name, item.key)
             columns.setdefault(item.name, _Column(rows)).add(count, _values(page, item.name))
@@ -61,6 +65,20 @@ def to_frame(pages: Iterable[Page], rows: int, order: Sequence[str] = (), *, dat
     frame = pd.DataFrame(data, copy=len(data) > _MANY_COLUMNS)
     frame.index = pd.Index(columns["seq_num"].finish(count), name="seq_num")
     return frame
+
+
+def _datetimes(seconds: Any) -> Any:
+    """Give seconds as datetime64; a time that pandas cannot hold as NaT, with a warning."""
+    try:
+        return pd.to_datetime(seconds, unit="s")
+    except (pd.errors.OutOfBoundsDatetime, OverflowError, ValueError):
+        warnings.warn(
+            "the times of some events are beyond what a table can show, and are given as NaT; "
+            "table(convert_times=False, localize_times=False) gives them in seconds",
+            FilebrokerWarning,
+            stacklevel=2,
+        )
+        return pd.to_datetime(pd.Series(seconds).where(np.abs(seconds) < _LAST_SECOND), unit="s", errors="coerce")
 
 
 class _Column:
@@ -125,9 +143,7 @@ def _values(page: Page, name: str) -> Any:
             return raw.to_numpy()
         if marks <= {None, ""} and pa.types.is_floating(raw.type):  # absent, which pandas shows as NaN
             return raw.to_numpy()
-    if encoded in ("array", "npy") and column.exceptions is None:
-        return _objects(arrow_columns.as_arrays(column))
-    return _objects(arrow_columns.decode(column))
+    return _objects(arrow_columns.as_values(column))
 
 
 def _typed(raw: pa.ChunkedArray) -> Any:

@@ -167,7 +167,10 @@ class Stream:
 
     def descriptor_uids(self) -> list[str]:
         """Give the uid of each event's descriptor, in order."""
-        return [event["descriptor"] for event in self.events()]
+        uids = [doc["uid"] for doc in self.descriptors]
+        if len(uids) == 1:
+            return uids * self._files.count_events(self.name)
+        return [uid for page in self._files.pages(self.name, "descriptors") for uid in page.descriptors()]
 
     def values(self, key: str) -> Iterator[Any]:
         """Give the values of one data key, reading no other column.
@@ -187,11 +190,7 @@ class Stream:
                 if item.key != key:  # journalled events come whole
                     continue
                 column = page.column(item.name)
-                if column.exceptions is None:
-                    is_array = item.meta.get("encoding") in ("array", "npy")
-                    yield from columns.as_arrays(column) if is_array else columns.decode(column)
-                else:
-                    yield from (value for value in columns.decode(column) if value is not ABSENT)
+                yield from (value for value in columns.as_values(column) if value is not ABSENT)
         self.run._report(self._files)
 
     def to_pandas(self, keys: Sequence[str] | None = None, *, datetimes: bool = False) -> "pd.DataFrame":

@@ -48,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:  # the reader, "head" for example, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        print(f"filebroker: {error}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 0
 
 
@@ -64,13 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(verb=_demo)
     ls = verbs.add_parser("ls", help="list the runs of a catalog, newest first; without one, the catalogs")
     ls.add_argument("catalog", nargs="?", help="a name, a directory or a URL")
-    ls.add_argument("words", nargs="*", help="only runs with one of these words in their start document")
-    ls.add_argument("-n", type=int, default=20, metavar="COUNT", help="how many runs at most (default: 20)")
+    ls.add_argument("words", nargs="*", help="only runs with one of these words, and with these values (key=value)")
+    ls.add_argument("-n", type=_count, default=20, metavar="COUNT", help="how many runs at most (default: 20)")
     ls.set_defaults(verb=_ls)
     show = verbs.add_parser("show", help="show a run: its metadata, its streams and their fields")
     show.set_defaults(verb=_show)
     table = verbs.add_parser("table", help="print a stream of a run as a table")
-    table.add_argument("--stream", default="primary", help="the stream (default: primary)")
+    table.add_argument("--stream", help="the stream (default: primary, or the only one)")
     table.set_defaults(verb=_table)
     for verb in (show, table):
         verb.add_argument("catalog", help="a name, a directory or a URL")
@@ -78,18 +82,35 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is no number of runs")
+    return number
+
+
 def _print(text: object) -> None:
     """Print what came out of documents, without the control characters that would steer a terminal."""
-    print("".join(character for character in str(text) if character.isprintable() or character in "\n\t"))
+    clean = "".join(character for character in str(text) if character.isprintable() or character in "\n\t")
+    encoding = sys.stdout.encoding or "utf-8"
+    print(clean.encode(encoding, errors="replace").decode(encoding))
 
 
 def _open(catalog: str) -> "Broker":
-    """Open a catalog by its path if there is one, else by its name."""
+    """Open a catalog for reading: by its path if that is what was given, else by its name."""
     from filebroker.faces.broker import Broker
+    from filebroker.ground import config
+    from filebroker.ground.errors import ConfigNotFound
 
-    if "://" in catalog or os.path.sep in catalog or os.path.isdir(catalog):
+    if "://" in catalog or os.path.sep in catalog:
         return Broker(catalog, read_only=True)
-    return Broker.named(catalog)
+    try:
+        found = config.find(catalog)
+    except ConfigNotFound:
+        if os.path.isdir(catalog):
+            return Broker(catalog, read_only=True)
+        raise
+    return Broker(found.url, name=found.name, **{**found.options, "read_only": True})
 
 
 def _ls(options: argparse.Namespace) -> None:
@@ -99,37 +120,60 @@ def _ls(options: argparse.Namespace) -> None:
         for name, description in describe_configs().items():
             print(f"{name:<20} {description or ''}".rstrip())
         return
-    broker = _open(options.catalog)
-    found = broker(" ".join(options.words)) if options.words else broker()
-    for header in islice(found, options.n):
+    query = dict(word.split("=", 1) for word in options.words if "=" in word)
+    words = " ".join(word for word in options.words if "=" not in word)
+    values = {key: _value(text) for key, text in query.items()}
+    headers = iter(_open(options.catalog)(words or None, **values))
+    first = list(islice(headers, options.n))
+    if first:
+        print(_COLUMNS)
+    for header in first:
         _print(_line(header))
+    if not first:
+        print("no run" + " matches" * bool(options.words), file=sys.stderr)
+    elif next(headers, None) is not None:
+        print(f"there are more; ask for them with -n {2 * options.n}", file=sys.stderr)
+
+
+def _value(text: str) -> object:
+    """Give a value as it would stand in a document: a number where it is one, else a string."""
+    import yaml
+
+    value = yaml.safe_load(text)
+    return value if isinstance(value, int | float) else text
+
+
+_COLUMNS = f"{'uid':<8}  {'time':<25}  {'scan_id':>7}  {'status':<11} plan"
 
 
 def _line(header: "Header") -> str:
-    from datetime import datetime
+    from filebroker.ground import times
 
     start, stop = header.start, header.stop
-    when = datetime.fromtimestamp(start["time"]).isoformat(" ", "seconds")
-    status = stop.get("exit_status", "-")
-    return f"{header.uid[:8]}  {when}  {start.get('scan_id', '-'):>6}  {status:<8} {start.get('plan_name', '')}"
+    status = stop.get("exit_status", "-") if stop else header.state
+    number, plan = start.get("scan_id", "-"), start.get("plan_name", "")
+    return f"{header.uid[:8]}  {times.local(start['time'])}  {number!s:>7}  {status:<11} {plan}"
 
 
 def _show(options: argparse.Namespace) -> None:
     header = _open(options.catalog)[options.run]
     _print(header.start)
     _print("")
-    _print(header.stop if header.stop else "no stop document yet")
+    missing = "no stop document yet" if header.state == "live" else "no stop document: its recording was cut short"
+    _print(header.stop if header.stop else missing)
     for name in header.stream_names:
         _print(f"\nstream {name}: {', '.join(sorted(header.fields(name)))}")
 
 
 def _table(options: argparse.Namespace) -> None:
-    header = _open(options.catalog)[options.run]
-    if options.stream not in header.stream_names:
-        from filebroker.ground.errors import RunNotFound
+    from filebroker.ground.errors import RunNotFound
 
-        raise RunNotFound(f"run {header.uid} has no stream {options.stream!r}; it has {header.stream_names}")
-    _print(header.table(options.stream).to_string())
+    header = _open(options.catalog)[options.run]
+    names = header.stream_names
+    stream = options.stream or (names[0] if len(names) == 1 else "primary")
+    if stream not in names:
+        raise RunNotFound(f"run {header.uid} has no stream {stream!r}; it has {names}")
+    _print(header.table(stream).to_string())
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -65,7 +65,7 @@ class DocumentFilter:
         stamps: dict[str, Any] = {}
         sources: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = [
             (device.get("data", {}), device.get("timestamps", {}))
-            for device in descriptor.get("configuration", {}).values()
+            for device in (descriptor.get("configuration") or {}).values()
         ]
         sources += [(doc, dict.fromkeys(doc, doc["time"])) for doc in (start, stop) if doc]
         for values, times in sources:

@@ -121,7 +121,7 @@ class Header:
         stream_name
             A stream; all streams if not given.
         """
-        return {name for doc in self._descriptors_of(stream_name) for name in doc.get("object_keys", {})}
+        return {name for doc in self._descriptors_of(stream_name) for name in doc.get("object_keys") or {}}
 
     def config_data(self, device_name: str) -> dict[str, list[dict[str, Any]]]:
         """Give the configuration that a device reported.
@@ -139,7 +139,7 @@ class Header:
         """
         result: dict[str, list[dict[str, Any]]] = {}
         for doc in self._run.descriptors:
-            device = doc.get("configuration", {}).get(device_name)
+            device = (doc.get("configuration") or {}).get(device_name)
             if device is not None:
                 result.setdefault(stream_of(doc), []).append(device["data"])
         return result

@@ -13,7 +13,7 @@ An Intake catalog whose sources have the driver ``filebroker`` serves as well; e
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,8 @@ class Config:
 
     def _explain(self) -> str:
         if "metadatastore" in self.content:
-            module = (self.content["metadatastore"] or {}).get("module", "its own storage")
+            store = self.content["metadatastore"]
+            module = store.get("module", "its own storage") if isinstance(store, Mapping) else "its own storage"
             return (
                 f"{self.file} configures databroker's {module}, which filebroker does not read. Export its runs, and "
                 f"write a configuration with 'path:' to the folder that holds them"
@@ -82,11 +83,16 @@ class Config:
         Raises
         ------
         InvalidConfig
-            The configuration has a key that means nothing.
+            The configuration has a key that means nothing, or a value of the wrong type.
         """
-        unknown = sorted(self.content.keys() - _KEYS)
+        unknown = sorted(map(str, self.content.keys() - _KEYS))
         if unknown:
             raise InvalidConfig(f"{self.file} has {unknown[0]!r}, which means nothing; it may have {sorted(_KEYS)}")
+        for key, kind, example in (("storage_options", Mapping, "{anon: true}"), ("read_only", bool, "true")):
+            if key in self.content and not isinstance(self.content[key], kind):
+                raise InvalidConfig(
+                    f"{self.file} has {key}: {self.content[key]!r}; write for example '{key}: {example}'"
+                )
         return {key: self.content[key] for key in ("storage_options", "read_only") if key in self.content}
 
 
@@ -141,7 +147,9 @@ def list_configs(paths: Sequence[str] | None = None) -> list[str]:
     True
     """
     found: dict[str, str] = {}
-    for config in _all(paths):
+    configs, problems = _read_all(paths)
+    _warn(problems)
+    for config in configs:
         shadowed = config.name in found and os.path.realpath(found[config.name]) != os.path.realpath(config.file)
         if shadowed and not config.file.startswith(str(_shipped_catalogs())):
             warnings.warn(
@@ -157,7 +165,9 @@ def list_configs(paths: Sequence[str] | None = None) -> list[str]:
 def describe_configs(paths: Sequence[str] | None = None) -> dict[str, str | None]:
     """Give the description of each configured catalog by its name, None where it has none."""
     found: dict[str, str | None] = {}
-    for config in _all(paths):
+    configs, problems = _read_all(paths)
+    _warn(problems)
+    for config in configs:
         found.setdefault(config.name, config.description)
     return {name: found[name] for name in sorted(found.keys() - _LEGACY_NAMES)}
 
@@ -192,21 +202,35 @@ def find(name: str, paths: Sequence[str] | None = None) -> Config:
     ------
     ConfigNotFound
         There is none; the message lists every place that was looked in.
+    InvalidConfig
+        There is a file of that name, but it cannot be read.
     """
     wanted = name.removesuffix(".yml").removesuffix(".yaml")
-    for config in _all(paths):
+    configs, problems = _read_all(paths)
+    for config in configs:
         if config.name == wanted:
             return config
+    for file, problem in problems:
+        if Path(file).stem == wanted:
+            raise InvalidConfig(f"the configuration {file} cannot be used: {problem}")
     places = "\n".join(f"  {path}" for path in (search_path() if paths is None else paths))
+    known = ", ".join(sorted({config.name for config in configs} - _LEGACY_NAMES))
     raise ConfigNotFound(
         f"no catalog is named {wanted!r}: there is no {wanted}.yml in\n{places}\n"
-        f"The names known are {', '.join(list_configs(paths)) or 'none'}. To add one, write a file {wanted}.yml in the "
+        f"The names known are {known or 'none'}. To add one, write a file {wanted}.yml in the "
         "first of these directories, with a line such as 'path: /data/beamtime'"
     )
 
 
-def _all(paths: Sequence[str] | None) -> Iterator[Config]:
-    """Give every configuration, those of the first directory first."""
+def _warn(problems: Sequence[tuple[str, str]]) -> None:
+    for file, problem in problems:
+        warnings.warn(f"the configuration {file} cannot be read: {problem}", FilebrokerWarning, stacklevel=3)
+
+
+def _read_all(paths: Sequence[str] | None) -> tuple[list[Config], list[tuple[str, str]]]:
+    """Give every configuration, those of the first directory first, and what is wrong with which file."""
+    configs: list[Config] = []
+    problems: list[tuple[str, str]] = []
     for directory in search_path() if paths is None else paths:
         try:
             names = sorted(os.listdir(directory))
@@ -214,29 +238,42 @@ def _all(paths: Sequence[str] | None) -> Iterator[Config]:
             continue  # most of these directories exist nowhere
         for name in names:
             if name.endswith((".yml", ".yaml")):
-                yield from _read(os.path.join(directory, name))
+                file = os.path.join(directory, name)
+                try:
+                    configs += _read(file)
+                except InvalidConfig as error:
+                    problems.append((file, str(error)))
+    return configs, problems
 
 
-def _read(file: str) -> Iterator[Config]:
-    """Give the configurations of one file; one that is no YAML is warned of."""
+def _read(file: str) -> list[Config]:
+    """Give the configurations of one file.
+
+    Raises
+    ------
+    InvalidConfig
+        It is no YAML, or holds no mapping.
+    """
     import yaml
 
-    name = Path(file).stem
     try:
         with open(file, encoding="utf-8") as stream:
             content = yaml.safe_load(stream)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        warnings.warn(f"the configuration {file} cannot be read: {error}", FilebrokerWarning, stacklevel=2)
-        return
+        raise InvalidConfig(str(error)) from None
     if not isinstance(content, dict):
-        return
+        raise InvalidConfig(
+            f"it holds {content!r:.60} where lines such as 'path: /data/beamtime' are due (mind the space)"
+        )
     sources = content.get("sources")
     if not isinstance(sources, Mapping):
-        yield Config(name, file, content)
-        return
-    for source_name, source in sources.items():
-        if isinstance(source, Mapping) and source.get("driver") == _DRIVER:
-            yield Config(str(source_name), file, _from_intake(source, os.path.dirname(os.path.abspath(file))))
+        return [Config(Path(file).stem, file, content)]
+    directory = os.path.dirname(os.path.abspath(file))
+    return [
+        Config(str(name), file, _from_intake(source, directory))
+        for name, source in sources.items()
+        if isinstance(source, Mapping) and source.get("driver") == _DRIVER
+    ]
 
 
 def _from_intake(source: Mapping[str, Any], directory: str) -> dict[str, Any]:

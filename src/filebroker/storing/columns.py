@@ -285,6 +285,17 @@ def _exception(mark: str, typed: Any) -> Any:
     return int(typed) if mark == "i" else codec.loads(mark.encode())
 
 
+def as_values(column: Column) -> list[Any]:
+    """Give the values with arrays as arrays, and `ABSENT` where an event lacks the key."""
+    if column.meta.get("encoding") not in ("array", "npy"):
+        return decode(column)
+    values: list[Any] = list(as_arrays(column))
+    for row, mark in enumerate(column.exceptions.to_pylist() if column.exceptions is not None else ()):
+        if mark is not None:
+            values[row] = _exception(mark, values[row])
+    return values
+
+
 def as_arrays(column: Column) -> list[np.ndarray[Any, Any] | None]:
     """Give the arrays of an ``array`` or ``npy`` column, read-only and without a copy where possible."""
     values = column.values
