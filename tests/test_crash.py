@@ -657,13 +657,13 @@ def test_a_reader_that_comes_while_leftovers_are_removed_sees_the_whole_run(tmp_
     kept = first.read_bytes()
     real, misses = Folder.read, []
 
-    def read_too_early(folder, name):
+    def read_too_early(folder, name, start=0):
         if name.endswith(layout.DOCUMENTS) and not misses:
             misses.append(name)
             catalog.insert(*pairs[-1])
             first.write_bytes(kept)
             raise FileNotFoundError(name)
-        return real(folder, name)
+        return real(folder, name, start)
 
     monkeypatch.setattr(Folder, "read", read_too_early)
     files = RunFiles(Folder(tmp_path), layout.run_directory(pairs[0][1]))

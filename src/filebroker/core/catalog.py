@@ -33,8 +33,8 @@ from filebroker.storing import layout
 from filebroker.storing.recorder import Sync
 from filebroker.storing.recovery import Recovery, recover_all
 
-#: So many sealed runs are kept in memory once they were read.
-_KEPT_RUNS = 1024
+#: So many runs, and so many bytes of their documents, are kept in memory once they were read.
+_KEPT_RUNS, _KEPT_BYTES = 1024, 16 << 20
 _LISTED_CANDIDATES = 10
 
 
@@ -90,7 +90,8 @@ class Catalog:
         self.read_only = read_only
         self._sync: Sync = sync
         self._inventory = Inventory(self.folder)
-        self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._runs: OrderedDict[str, tuple[Run, int]] = OrderedDict()
+        self._kept_bytes = 0
         self._unreadable: set[str] = set()
         self._recording: Recording | None = None
         self._mutex = threading.Lock()
@@ -336,13 +337,11 @@ class Catalog:
 
     def _run(self, directory: str) -> Run | None:
         """Give a run, or warn that it cannot be read."""
-        run = self._runs.get(directory)
-        if run is not None:
+        if directory in self._runs:
             self._runs.move_to_end(directory)
-            return run
+            return self._runs[directory][0]
         try:
             run = Run(self.folder, directory)
-            live = run.state == "live"
         except NothingRecorded:
             return None
         except (DamagedRun, UnsupportedFormat, StorageError) as error:
@@ -350,10 +349,10 @@ class Catalog:
                 self._unreadable.add(directory)
                 warnings.warn(f"{error}. The other runs are given", DamagedRunWarning, stacklevel=4)
             return None
-        if not live:
-            self._runs[directory] = run
-            while len(self._runs) > _KEPT_RUNS:
-                self._runs.popitem(last=False)
+        self._runs[directory] = run, run.size
+        self._kept_bytes += run.size
+        while len(self._runs) > _KEPT_RUNS or self._kept_bytes > _KEPT_BYTES:
+            self._kept_bytes -= self._runs.popitem(last=False)[1][1]
         return run
 
 

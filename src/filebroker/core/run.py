@@ -52,7 +52,7 @@ class Run:
     def files(self) -> RunFiles:
         """The run's files as they are now."""
         if self._loaded.state == "live" and not self._fresh:
-            self._loaded = RunFiles(self._folder, self.directory)
+            self._loaded = RunFiles(self._folder, self.directory, self._loaded)
         self._fresh = False
         self._report(self._loaded)
         return self._loaded
@@ -73,6 +73,11 @@ class Run:
     def start(self) -> Document:
         """The start document."""
         return self._loaded.start
+
+    @property
+    def size(self) -> int:
+        """How many bytes its documents have, those in pages left out."""
+        return self._loaded.size
 
     @property
     def state(self) -> str:

@@ -178,7 +178,7 @@ class Header:
             ``fill`` is set, and an event refers to external data.
         """
         chosen = DocumentFilter(self._run, stream_name, fields)
-        external = self._external_fields() if fill else {}
+        external = self._external_fields(fill) if fill else {}
         for name, doc in self._run.singles():
             kept = chosen(name, doc)
             if kept is not None:
@@ -234,15 +234,14 @@ class Header:
         """
         if stream_name not in self._run.stream_names:
             return
-        if fill and field in self._external_fields():
-            self._refuse_external({"data": {field: None}}, self._external_fields())
         stream = self._run[stream_name]
+        if fill and field in self._external_fields():
+            for event in stream.events():
+                self._refuse_external(event, self._external_fields([field]))
         if field in stream.keys:
             yield from stream.values(field)
         else:
-            for event in self.events(stream_name, [re.escape(field)]):
-                if field in event["data"]:
-                    yield event["data"][field]
+            yield from added_columns(stream, [re.escape(field)]).get(field, ())
 
     def table(
         self,
@@ -292,10 +291,10 @@ class Header:
             return frames.empty_frame()
         stream = self._run[stream_name]
         keys = None if patterns is None else [key for key in stream.keys if _matches_any(patterns, key)]
-        if fill:
-            self._refuse_external(
-                {"data": dict.fromkeys(stream.keys if keys is None else keys)}, self._external_fields()
-            )
+        external = self._external_fields(fill) if fill else {}
+        if external.keys() & set(stream.keys if keys is None else keys):
+            for event in stream.events():
+                self._refuse_external(event, external)
         frame = stream.to_pandas(keys, datetimes=convert_times or localize_times)
         if len(frame):
             for key, values in added_columns(stream, patterns).items():
@@ -311,26 +310,26 @@ class Header:
 
     # -- external data
 
-    def _external_fields(self) -> dict[str, str]:
-        """Give each field whose data are in files of their own, and what its descriptor says of them."""
+    def _external_fields(self, fill: bool | Iterable[str] = True) -> dict[str, str]:
+        """Give each field to fill whose data are in files of their own, and what its descriptor says of them."""
+        wanted = None if isinstance(fill, bool) else set([fill] if isinstance(fill, str) else fill)
         return {
             key: str(item["external"])
             for doc in self._run.descriptors
             for key, item in doc["data_keys"].items()
-            if isinstance(item, Mapping) and item.get("external")
+            if isinstance(item, Mapping) and item.get("external") and (wanted is None or key in wanted)
         }
 
     def _refuse_external(self, event: Mapping[str, Any], external: Mapping[str, str]) -> None:
-        """Say which handler is missing, where data in files of their own are asked for."""
+        """Say which handler is missing, unless the event holds the data themselves."""
         for key in event["data"]:
-            if key not in external:
+            if key not in external or event.get("filled", {}).get(key):
                 continue
             specs = sorted({doc["spec"] for name, doc in self._run.singles() if name == "resource"})
             raise MissingHandler(
                 f"the data of {key!r} are in files of their own ({external[key]}), and no handler is registered for "
-                f"{' or '.join(map(repr, specs)) or 'them'}. Read with fill=False to get references to them"
-                + f"; the {describe('event', event)}"
-                * ("uid" in event)
+                f"{' or '.join(map(repr, specs)) or 'them'}. Read with fill=False to get references to them; "
+                f"the {describe('event', event)}"
             )
 
     # -- as a mapping, and for people

@@ -68,8 +68,15 @@ class Folder:
         """Give the full path of a file in the folder, as the filesystem knows it."""
         return f"{self._root}/{name}" if name else self._root
 
-    def read(self, name: str) -> bytes:
-        """Read a whole file.
+    def read(self, name: str, start: int = 0) -> bytes:
+        """Read a file.
+
+        Parameters
+        ----------
+        name
+            The file.
+        start
+            Leave out so many bytes at its beginning.
 
         Raises
         ------
@@ -81,8 +88,9 @@ class Folder:
         try:
             if self.local is not None:
                 with open(self.path(name), "rb") as file:
+                    file.seek(start)
                     return file.read()
-            data: bytes = self._fs.cat_file(self.path(name))
+            data: bytes = self._fs.cat_file(self.path(name))[start:]
         except FileNotFoundError:
             raise
         except OSError as error:

@@ -115,8 +115,17 @@ class Lines:
     damage: list[str]
     torn: bool
 
+    @property
+    def count(self) -> int:
+        """How many lines were read, good or bad."""
+        return len(self.lines) + len(self.damage)
 
-def read_lines(text: bytes, source: str) -> Lines:
+    def then(self, more: "Lines") -> "Lines":
+        """Give these lines and those that come after them."""
+        return Lines(self.lines + more.lines, self.damage + more.damage, more.torn)
+
+
+def read_lines(text: bytes, source: str, *, after: int = 0) -> Lines:
     """Read all good lines of a file.
 
     Parameters
@@ -125,10 +134,12 @@ def read_lines(text: bytes, source: str) -> Lines:
         The file's bytes.
     source
         The file's name for messages.
+    after
+        So many lines of the file come before the text.
     """
     lines: list[Line] = []
     damage: list[str] = []
-    for number, (raw, complete) in enumerate(_split(text), start=1):
+    for number, (raw, complete) in enumerate(_split(text), start=after + 1):
         if not complete:
             return Lines(lines, damage, torn=True)
         try:

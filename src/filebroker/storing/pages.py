@@ -9,7 +9,6 @@ import pyarrow as pa
 from filebroker.ground import codec
 from filebroker.ground.documents import EVENT_KEYS, Document, Pair, pack_event_page
 from filebroker.storing import columns
-from filebroker.storing.buffer import EventBuffer
 from filebroker.storing.columns import ABSENT, Column
 
 #: Key of the schema's metadata under which a page says what its columns are.
@@ -80,18 +79,23 @@ class Page:
         """Give the values of a column as JSON's own types."""
         return columns.decode(self.column(name))
 
-    def refill(self, buffer: EventBuffer) -> None:
-        """Put the events of a whole page back into a buffer, arrays as arrays."""
-        arrays = {
-            item.key: columns.as_arrays(self.column(item.name))
-            for item in self.data_columns
-            if item.meta.get("encoding") in ("array", "npy")
-        }
-        for row, (ordinal, paged, event) in enumerate(self._events(0)):
-            for key, values in arrays.items():
-                if values[row] is not None:
-                    event["data"][key] = values[row]
-            buffer.add(ordinal, event, paged=paged)
+    @property
+    def order(self) -> list[str]:
+        """The keys of an event, in the order in which they are given back."""
+        order = [key for key in self.footer.get("order", EVENT_KEYS) if key in EVENT_KEYS]
+        return order + [key for key in EVENT_KEYS if key not in order and key != "filled"]
+
+    def bookkeeping(self) -> tuple[Sequence[Any], ...]:
+        """Give ordinal, whether it came in an event page, descriptor, filled and extra keys of each event."""
+        constants = self.footer.get("const", {})
+        first = constants.get("i")
+        return (
+            self._values_or("_i", None) if first is None else range(first, first + self.rows),
+            self._values_or("_page", constants.get("page", False)),
+            self.descriptors(),
+            self._json_or_absent("_filled", constants.get("filled", ABSENT)),
+            self._json_or_absent("_extra", ABSENT),
+        )
 
     def documents(self) -> Iterator[tuple[int, Pair]]:
         """Give the event and event_page documents of a whole page with their ordinals."""
@@ -113,34 +117,28 @@ class Page:
 
     def _events(self, offset: int) -> Iterator[tuple[int, bool, Document]]:
         """Give ordinal, whether it came in an event page, and event; ``offset`` rows come before."""
-        constants = self.footer.get("const", {})
+        ordinals, paged, descriptors, filled, extra = self.bookkeeping()
         parts: dict[str, Sequence[Any]] = {
-            "descriptor": self._values_or("_descriptor", constants.get("descriptor")),
             "uid": self.uids(),
             "time": self.values("time"),
-            "seq_num": self.values("seq_num"),
             "data": _dicts({item.key: self.values(item.name) for item in self.data_columns}, self.rows),
-            "timestamps": _dicts(self._timestamps(), self.rows),
-            "filled": self._json_or_absent("_filled", constants.get("filled", ABSENT)),
+            "timestamps": _dicts(self.timestamps(), self.rows),
+            "seq_num": self.values("seq_num"),
+            "filled": filled,
+            "descriptor": descriptors,
         }
         order = [key for key in self.footer.get("order", EVENT_KEYS) if key in parts]
         order += [key for key in parts if key not in order]
-        extra = self._json_or_absent("_extra", ABSENT)
-        ordinals = self._values_or("_i", None)
-        if "i" in constants:
-            first = constants["i"] + offset
-            ordinals = range(first, first + self.rows)
-        paged = self._values_or("_page", constants.get("page", False))
         rows = zip(*(parts[key] for key in order), strict=True)
         for ordinal, is_paged, more, row in zip(ordinals, paged, extra, rows, strict=True):
             event = dict(zip(order, row, strict=True))
             if event["filled"] is ABSENT:
                 del event["filled"]
-            elif self.rows > 1 and isinstance(event["filled"], dict):
-                event["filled"] = dict(event["filled"])  # one constant for all rows
+            elif isinstance(event["filled"], dict):
+                event["filled"] = dict(event["filled"])  # it may be one for all rows
             if more is not ABSENT:
                 event.update(more)
-            yield ordinal, is_paged, event
+            yield (ordinal if self.has("_i") else ordinal + offset), is_paged, event
 
     def descriptors(self) -> Sequence[str]:
         """Give the uid of each event's descriptor."""
@@ -166,7 +164,8 @@ class Page:
             for i in range(0, len(digits), 32)
         ]
 
-    def _timestamps(self) -> dict[str, list[Any]]:
+    def timestamps(self) -> dict[str, list[Any]]:
+        """Give the timestamps by data key, `ABSENT` where an event lacks the key."""
         keys = self.footer.get("timestamps", [item.key for item in self.data_columns])
         stamps: dict[str, list[Any]] = {}
         if self.has("_timestamps"):

@@ -1,14 +1,15 @@
 """Event pages as Parquet files, and the checks that guard them."""
 
+import errno
 import zlib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from filebroker.ground import codec
-from filebroker.ground.errors import DamagedRun, UnsupportedFormat
+from filebroker.ground.errors import DamagedRun, StorageError, UnsupportedFormat
 from filebroker.storing.layout import FORMAT
 from filebroker.storing.pages import FOOTER_KEY, RESERVED, Page, column_name, is_data, is_shown
 
@@ -80,6 +81,22 @@ def footer_seal(data: bytes) -> list[int]:
     return [size, zlib.crc32(data[-size:])]
 
 
+class PageShape(NamedTuple):
+    """The types of a page's columns by name, and their size in bytes before compression."""
+
+    types: dict[str, pa.DataType]
+    uncompressed: int
+
+    def differs_from(self, other: "PageShape") -> bool:
+        """Tell whether plain tools would fail to read the two pages as one table.
+
+        They do where a column is of two types, or where a column that a table shows is in one page alone.
+        """
+        mine, theirs = self.types, other.types
+        shown = any(is_shown(name) for name in mine.keys() ^ theirs.keys())
+        return shown or any(mine[name] != theirs[name] for name in mine.keys() & theirs.keys())
+
+
 class PageFile:
     """A Parquet file that holds an event page.
 
@@ -94,17 +111,23 @@ class PageFile:
     ------
     DamagedRun
         It is no Parquet file, or not one of ours.
+    StorageError
+        It cannot be opened.
     """
 
     def __init__(self, source: str | bytes, name: str) -> None:
         self.name = name
-        handle = pa.OSFile(source) if isinstance(source, str) else pa.BufferReader(source)
         try:
+            handle = pa.OSFile(source) if isinstance(source, str) else pa.BufferReader(source)
             self._file = pq.ParquetFile(handle, pre_buffer=False, page_checksum_verification=True)
             self._names = self._file.schema_arrow.names
             footer = codec.loads(self._file.schema_arrow.metadata[FOOTER_KEY])
             version = footer["format"]
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                raise StorageError(error.errno, f"cannot open {name}: this process has too many files open") from error
             raise DamagedRun(f"{name} is no event page: {error}") from error
         if version != FORMAT or type(version) is not int:
             raise UnsupportedFormat(
@@ -112,19 +135,11 @@ class PageFile:
             )
 
     @property
-    def uncompressed(self) -> int:
-        """Size of the columns in bytes, before compression."""
+    def shape(self) -> "PageShape":
+        """The types and the size of the columns."""
         metadata = self._file.metadata
-        return sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
-
-    def differs_from(self, other: "PageFile") -> bool:
-        """Tell whether plain tools would fail to read the two pages as one table.
-
-        They do where a column is of two types, or where a column that a table shows is in one page alone.
-        """
-        mine, theirs = ({field.name: field.type for field in page._file.schema_arrow} for page in (self, other))
-        shown = any(is_shown(name) for name in mine.keys() ^ theirs.keys())
-        return shown or any(mine[name] != theirs[name] for name in mine.keys() & theirs.keys())
+        size = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+        return PageShape({field.name: field.type for field in self._file.schema_arrow}, size)
 
     def read(self, columns: Columns = "all", keys: Sequence[str] | None = None) -> Page:
         """Read the page, or some of its columns.

@@ -244,6 +244,9 @@ class Recorder:
     def _heal(self) -> None:
         """Make the memory of the present segment what its journal says, after an interrupt."""
         lines = self._journal.reread()
+        # A segment that was begun but never came into use holds nothing but its head.
+        number = layout.segment_number(self._journal.path) + 1
+        filesystem.remove(os.path.join(self.directory, layout.journal_name(number)))
         self._segment, self._latest = Segment(layout.segment_number(self._journal.path), self._streams), None
         for line in lines:
             if line.name in ("event", "event_page"):

@@ -1,19 +1,21 @@
 """Reading one run from its files, sealed or live, whole or damaged."""
 
 import contextlib
+import errno
 import hashlib
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 from operator import itemgetter
+from typing import NamedTuple
 
 from filebroker.ground import codec
 from filebroker.ground.documents import Document, Pair, stream_name, unpack_event_page
 from filebroker.ground.errors import DamagedRun, FilebrokerError, NothingRecorded, StorageError, UnsupportedFormat
 from filebroker.ground.filesystem import Folder
 from filebroker.storing import layout
-from filebroker.storing.journal import HEAD, Line, read_lines
+from filebroker.storing.journal import HEAD, Line, Lines, read_lines
 from filebroker.storing.pages import Page
 from filebroker.storing.parquet import Columns, PageFile, footer_seal
 from filebroker.storing.sealing import FileEntry, Segment
@@ -26,6 +28,15 @@ _FEATURES: frozenset[str] = frozenset()
 _WHOLE_CHECK_BYTES = 1 << 20
 #: A live run's files may be replaced while they are read; so often reading starts again.
 _ATTEMPTS = 20
+#: Of a live run with more large pages none of them is held open; so much is never merged when it is sealed.
+_HELD_PAGES = 64
+
+
+class _Parsed(NamedTuple):
+    """What was parsed of a segment: so many bytes, and the lines in them."""
+
+    size: int
+    lines: Lines
 
 
 class RunFiles:
@@ -37,6 +48,8 @@ class RunFiles:
         The catalog's folder.
     directory
         The run's directory in it.
+    before
+        The same run as it was read before; of a live run only what was added since is then parsed.
 
     Attributes
     ----------
@@ -44,6 +57,8 @@ class RunFiles:
         ``sealed``, ``interrupted`` (sealed without a stop document) or ``live``.
     damage : list of str
         What is wrong with the run; empty for one that is whole.
+    size : int
+        How many bytes its lines have.
     losses : list of str
         That part of it that was known when the run was sealed.
 
@@ -55,7 +70,7 @@ class RunFiles:
         The run was written by a later version.
     """
 
-    def __init__(self, folder: Folder, directory: str) -> None:
+    def __init__(self, folder: Folder, directory: str, before: "RunFiles | None" = None) -> None:
         self.folder, self.directory = folder, directory
         self.state = "live"
         self.damage: list[str] = []
@@ -63,6 +78,8 @@ class RunFiles:
         self.files: list[FileEntry] = []
         self._lines: list[Line] = []
         self._held: dict[str, PageFile] = {}
+        self._parsed: dict[str, _Parsed] = {} if before is None else before._parsed
+        self.size = 0
         self._unstarted = False
         self._load()
         if self._lines and self._lines[0].name == "start":
@@ -97,7 +114,8 @@ class RunFiles:
         self._check_order()
 
     def _load_sealed(self, text: bytes) -> None:
-        head = self._take_lines(text, layout.DOCUMENTS)
+        self.size = len(text)
+        head = self._take_lines(read_lines(text, layout.DOCUMENTS), layout.DOCUMENTS)
         self.state = head.get("state", "sealed")
         if not head:
             self.damage.append(f"{layout.DOCUMENTS} has no readable manifest, so its pages are unknown")
@@ -126,9 +144,8 @@ class RunFiles:
         for number in numbers:
             name = layout.docs_name(number) if number in committed else layout.journal_name(number)
             try:
-                text = self.folder.read(self._path(name))
                 growing = number == numbers[-1] and number not in committed
-                if not self._take_lines(text, name, growing=growing) and not growing:
+                if not self._take_lines(self._parse_segment(name), name, growing=growing) and not growing:
                     self.damage.append(f"{name} has no readable head, so its pages are unknown")
             except FileNotFoundError:
                 if not last_attempt:
@@ -151,13 +168,21 @@ class RunFiles:
             if found != last + 1:
                 self.damage.append(f"{last + 1 - found} of its first {last + 1} documents are missing")
 
-    def _take_lines(self, text: bytes, name: str, *, growing: bool = False) -> Document:
+    def _parse_segment(self, name: str) -> Lines:
+        """Read a segment, which only ever grows, from where it was read to before."""
+        known = self._parsed.get(name, _Parsed(0, Lines([], [], torn=False)))
+        text = self.folder.read(self._path(name), known.size)
+        lines = known.lines.then(read_lines(text, name, after=known.lines.count))
+        self._parsed[name] = _Parsed(known.size + text.rfind(b"\n") + 1, lines)
+        self.size += known.size + len(text)
+        return lines
+
+    def _take_lines(self, parsed: Lines, name: str, *, growing: bool = False) -> Document:
         """Add the good lines of a file, and give the content of its head."""
-        parsed = read_lines(text, name)
         self.damage += parsed.damage
         if parsed.torn and not growing:
             self.damage.append(f"{name} ends in the middle of a line")
-        lines, head = parsed.lines, {}
+        lines, head = list(parsed.lines), {}
         if lines and lines[0].name == HEAD:
             head = lines.pop(0).doc
             self._check_format(head)
@@ -184,9 +209,11 @@ class RunFiles:
         for _ in range(_ATTEMPTS):
             if self.state != "live":
                 return
+            large = sum(entry["bytes"] > _WHOLE_CHECK_BYTES for entry in self.files)
             try:
                 for entry in self.files:
-                    if entry["path"] not in self._held:
+                    is_small = entry["bytes"] <= _WHOLE_CHECK_BYTES
+                    if entry["path"] not in self._held and (is_small or large <= _HELD_PAGES):
                         with contextlib.suppress(DamagedRun, StorageError):  # reported when it is read
                             self._held[entry["path"]] = self._open_page(entry)
             except FileNotFoundError:  # merged with others, or sealed
@@ -294,13 +321,20 @@ class RunFiles:
                 yield page
         buffer = self._journalled.buffers.get(stream) if self._has_journalled else None
         if buffer is not None:
-            yield Page(to_table(buffer, self._streams.named(stream).declared))
+            wanted = keys if columns in ("data", "shown") else None
+            yield Page(to_table(buffer, self._streams.named(stream).declared, wanted))
 
     def _read_page(self, entry: FileEntry, columns: Columns = "all", keys: Sequence[str] | None = None) -> Page | None:
         try:
             page = self._held.get(entry["path"]) or self._open_page(entry)
             return page.read(columns, keys)
         except (DamagedRun, StorageError, FileNotFoundError) as error:
+            if isinstance(error, FileNotFoundError) and self.state == "live":
+                raise StorageError(
+                    error.errno, f"the run in {self._where} was sealed while it was read; read it again"
+                ) from error
+            if isinstance(error, StorageError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
             problem = str(error) if isinstance(error, FilebrokerError) else f"{entry['path']} is missing"
             problem += f" ({entry['rows']} events of stream {entry['stream']!r})"
             if problem not in self.damage:

@@ -6,10 +6,12 @@ A segment is committed by the appearance of ``docs.<k>.jsonl``, and a run by tha
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
+
+import pyarrow as pa
 
 from filebroker.ground import filesystem
 from filebroker.ground.errors import DamagedRun
@@ -18,7 +20,7 @@ from filebroker.storing.buffer import ORDINAL, EventBuffer
 from filebroker.storing.journal import HEAD, HEAD_ORDINAL, Line, encode_line, read_lines
 from filebroker.storing.parquet import PageFile, footer_seal, to_parquet
 from filebroker.storing.streams import Stream, Streams
-from filebroker.storing.tables import to_table
+from filebroker.storing.tables import merge, to_table
 
 #: Streams whose pages are larger together, uncompressed, stay as they are even where their types differ.
 _MAX_MERGED_BYTES = 1 << 29
@@ -84,20 +86,26 @@ class Segment:
 
 
 def write_page(directory: str, stream: Stream, number: int, buffer: EventBuffer, *, sync: bool) -> FileEntry:
-    """Write a page into a run's directory, and give its entry for the manifest.
+    """Write the events of a buffer as a page into a run's directory, and give its entry for the manifest.
 
     Raises
     ------
     StorageError
         The filesystem refused.
     """
-    data = to_parquet(to_table(buffer, stream.declared))
+    table = to_table(buffer, stream.declared)
+    return _write_table(directory, stream, number, table, buffer.field(ORDINAL), sync=sync)
+
+
+def _write_table(
+    directory: str, stream: Stream, number: int, table: pa.Table, ordinals: Sequence[int], *, sync: bool
+) -> FileEntry:
+    data = to_parquet(table)
     path = layout.page_path(stream.directory, number)
-    ordinals = buffer.field(ORDINAL)
     filesystem.make_directory(os.path.join(directory, stream.directory))
     filesystem.publish(os.path.join(directory, path), data, sync=sync)
     return {
-        **{"path": path, "stream": stream.name, "rows": len(buffer), "documents": len(set(ordinals))},
+        **{"path": path, "stream": stream.name, "rows": table.num_rows, "documents": len(set(ordinals))},
         **{"first": ordinals[0], "last": ordinals[-1], "bytes": len(data)},
         **{"sha256": hashlib.sha256(data).hexdigest(), "footer": footer_seal(data)},
     }
@@ -213,25 +221,29 @@ def _merge_uneven_streams(directory: str, files: list[FileEntry], streams: Strea
         by_stream.setdefault(entry["stream"], []).append(entry)
     result = []
     for name, entries in by_stream.items():
-        if len(entries) > 1:
-            pages = _open_all(directory, entries)
-            uneven = any(one.differs_from(other) for one, other in pairwise(pages))
-            if uneven and sum(page.uncompressed for page in pages) < _MAX_MERGED_BYTES:
-                buffer = EventBuffer()
-                for page in pages:
-                    page.read().refill(buffer)
-                number = max(int(entry["path"].rpartition("/")[2].split(".")[0]) for entry in entries) + 1
-                entries = [write_page(directory, streams.named(name), number, buffer, sync=sync)]
+        if _are_uneven(directory, entries):
+            pages = [PageFile(os.path.join(directory, entry["path"]), entry["path"]).read() for entry in entries]
+            number = max(int(entry["path"].rpartition("/")[2].split(".")[0]) for entry in entries) + 1
+            ordinals = [ordinal for page in pages for ordinal in page.bookkeeping()[0]]
+            stream = streams.named(name)
+            entries = [_write_table(directory, stream, number, merge(pages, stream.declared), ordinals, sync=sync)]
         result += entries
     return result
 
 
-def _open_all(directory: str, entries: list[FileEntry]) -> list[PageFile]:
-    """Open the pages of a stream; none if one of them is missing or damaged, which readers will report."""
+def _are_uneven(directory: str, entries: list[FileEntry]) -> bool:
+    """Tell whether plain tools would fail on the pages of a stream, and merging them is possible.
+
+    A page that is missing or damaged is left for readers to report.
+    """
+    if len(entries) < 2:
+        return False
     try:
-        return [PageFile(os.path.join(directory, entry["path"]), entry["path"]) for entry in entries]
+        shapes = [PageFile(os.path.join(directory, entry["path"]), entry["path"]).shape for entry in entries]
     except (DamagedRun, FileNotFoundError):
-        return []
+        return False
+    size = sum(shape.uncompressed for shape in shapes)
+    return size < _MAX_MERGED_BYTES and any(one.differs_from(other) for one, other in pairwise(shapes))
 
 
 def remove_leftovers(directory: str, files: list[FileEntry]) -> None:
