@@ -1,0 +1,200 @@
+"""What people do at the prompt: copies, pickles, slips of the finger, and the scripts of a decade."""
+
+import copy
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import factories as make
+from filebroker import (
+    AmbiguousPrefix,
+    Broker,
+    Catalog,
+    CatalogNotFound,
+    InvalidConfig,
+    InvalidLookup,
+    InvalidQuery,
+    MissingHandler,
+    NotEnoughRuns,
+    RecoveryWarning,
+    RunNotFound,
+)
+from filebroker.storing import recovery
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Broker:
+    broker = Broker(tmp_path / "catalog")
+    for number in range(1, 4):
+        for pair in make.run(2, scan_id=number, time=make.T0 + number, motors=["eta", "mu"]):
+            broker.insert(*pair)
+    return broker
+
+
+# -------------------------------------------------------------------------------------------- copies
+
+
+def test_headers_and_brokers_can_be_pickled(db: Broker) -> None:
+    header = pickle.loads(pickle.dumps(db[-1]))
+    assert header == db[-1]
+    assert header.table().equals(db[-1].table())
+    assert [found.uid for found in pickle.loads(pickle.dumps(db))()] == [found.uid for found in db()]
+
+
+def test_documents_can_be_copied_pickled_and_written(db: Broker) -> None:
+    start = db[-1].start
+    for again in (copy.copy(start), copy.deepcopy(start), pickle.loads(pickle.dumps(start))):
+        assert again == start
+        assert type(again) is type(start)
+    assert json.loads(json.dumps(start)) == dict(start)
+    assert "_name" not in json.loads(json.dumps(start))
+
+
+def test_a_run_copied_through_the_prompt_is_the_same_run(db: Broker, tmp_path: Path) -> None:
+    other = Broker(tmp_path / "other")
+    db.process(db[-1], other.insert)
+    plain = [(name, dict(doc)) for name, doc in db[-1].documents()]
+    assert list(other.catalog.newest(1).documents()) == plain
+    for pair in plain:  # inserting it again, unwrapped, changes nothing
+        other.insert(*pair)
+    db.process(db[-1], other.insert)
+    assert len(other.catalog) == 1
+
+
+# --------------------------------------------------------------------------------- slips of the finger
+
+
+def test_a_typo_in_sync_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match=r"'allways' means nothing; it is one of 'interval', 'always', 'never'"):
+        Broker(tmp_path, sync="allways")  # type: ignore[arg-type]
+
+
+def test_options_beside_a_catalog_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match="belong to the Catalog"):
+        Broker(Catalog(tmp_path), read_only=True)
+
+
+def test_a_typo_in_a_path_is_told(tmp_path: Path) -> None:
+    with pytest.raises(NotEnoughRuns, match="does not exist yet; check the path"):
+        Broker(tmp_path / "my_beamtme")[-1]
+    (tmp_path / "file").touch()
+    with pytest.raises(CatalogNotFound, match="is a file; a catalog is a directory"):
+        Broker(tmp_path / "file")
+
+
+def test_a_broker_is_no_list(db: Broker) -> None:
+    with pytest.raises(TypeError, match="not iterable"):
+        list(db)  # type: ignore[call-overload]
+    with pytest.raises(TypeError):
+        1 in db  # type: ignore[operator]  # noqa: B015
+    assert db[db[-1]] == db[-1]
+
+
+@pytest.mark.parametrize(
+    ("key", "written"), [(slice(None, None, 2), "::2"), (slice(None, -2), ":-2"), (slice(3, 5), "3:5")]
+)
+def test_a_slice_that_counts_from_the_oldest_is_quoted(db: Broker, key: slice, written: str) -> None:
+    with pytest.raises(InvalidLookup, match=f"db.{written}. would count from the oldest"):
+        db[key]
+
+
+def test_a_search_for_something_else_than_words_is_explained(db: Broker) -> None:
+    with pytest.raises(InvalidQuery, match="are a dict; give a string"):
+        db({"plan_name": "scan"})  # type: ignore[arg-type]
+    with pytest.raises(InvalidQuery, match="no run can be found by that"):
+        db(sample=b"raw")
+    with pytest.raises(InvalidQuery, match=r"look at header\.fields"):
+        db(data_key="det")
+
+
+def test_what_is_to_come_is_told(db: Broker) -> None:
+    with pytest.raises(AttributeError, match=r"has no 'get_images' yet; docs/how-to/move-from-databroker\.md"):
+        db.get_images  # noqa: B018
+    with pytest.raises(AttributeError, match=r"has no 'nosuch'$"):
+        db.nosuch  # noqa: B018
+    assert not hasattr(db, "v2")
+
+
+# ------------------------------------------------------------------------------------------ searching
+
+
+@pytest.mark.parametrize("motors", [["eta", "mu"], ("eta", "mu"), np.array(["eta", "mu"]), "eta"])
+def test_lists_are_found_however_they_are_written(db: Broker, motors: object) -> None:
+    assert len(list(db(motors=motors))) == 3
+
+
+def test_digits_that_are_no_scan_id_begin_a_uid(db: Broker) -> None:
+    for pair in make.run(1, uid="84910123-aaaa", scan_id=9):
+        db.insert(*pair)
+    assert db["84910123"].uid == "84910123-aaaa"
+    assert db["2"].start["scan_id"] == 2
+    with pytest.raises(RunNotFound, match=r"No run with scan_id=777 .* and no uid begins with '777'"):
+        db["777"]
+
+
+def test_undated_runs_are_listed_among_candidates(db: Broker) -> None:
+    for uid in ("aa1", "aa2"):
+        db.insert("start", make.start(uid=uid, time=float("nan")))
+    with pytest.raises(AmbiguousPrefix, match="aa1  nan  scan_id 1"):
+        db["aa"]
+
+
+def test_one_string_is_one_field(db: Broker) -> None:
+    assert db[-1].table(fields="det").columns.tolist() == ["time", "det"]
+    assert db.get_table(db[-2:], fields="det").shape == (4, 2)
+
+
+# ------------------------------------------------------------------------------------- data and states
+
+
+def test_external_data_that_the_events_hold_are_given(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    begun = make.start()
+    described = make.descriptor(begun, {"img": make.data_key("array", external="FILESTORE:")})
+    broker.insert("start", begun)
+    broker.insert("descriptor", described)
+    broker.insert("event", make.event(described, 1, {"img": np.ones((2, 2))}, filled={"img": True}))
+    assert next(broker[-1].data("img")).tolist() == [[1, 1], [1, 1]]
+    assert len(broker[-1].table(fill=True)) == 1
+    assert len(list(broker[-1].documents(fill=True))) == 3
+    broker.insert("event", make.event(described, 2, {"img": "datum/1"}, filled={"img": False}))
+    with pytest.raises(MissingHandler, match=r"seq_num 2"):
+        list(broker[-1].data("img"))
+    assert len(list(broker[-1].documents(fill=["other"]))) == 4
+
+
+def test_the_state_of_a_run_is_told(db: Broker) -> None:
+    begun = make.start(time=make.T0 + 50)
+    db.insert("start", begun)
+    assert db[-1].state == "live"
+    assert "in progress" in repr(db[-1])
+    db.close()
+    with pytest.warns(RecoveryWarning, match="was cut short"):
+        again = Broker(db.catalog.folder.url)
+    assert again[-1].state == "interrupted"
+    assert "interrupted" in repr(again[-1])
+    assert again[-2].state == "sealed"
+
+
+def test_runs_of_another_machine_are_sealed_on_request_alone(db: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    db.insert("start", make.start(time=make.T0 + 50))
+    db.close()
+    monkeypatch.setattr(recovery.socket, "gethostname", lambda: "another")
+    again = Broker(db.catalog.folder.url)
+    assert again[-1].state == "live"
+    with pytest.warns(RecoveryWarning, match="was cut short"):
+        again.catalog.seal_interrupted()
+    assert Broker(db.catalog.folder.url)[-1].state == "interrupted"
+
+
+def test_times_beyond_a_table_are_told(db: Broker) -> None:
+    begun = make.start(time=make.T0 + 50)
+    described = make.descriptor(begun)
+    for pair in [("start", begun), ("descriptor", described), ("event", make.event(described, 1, time=1e30))]:
+        db.insert(*pair)
+    with pytest.warns(UserWarning, match="given as NaT"):
+        assert db[-1].table()["time"].isna().all()
+    assert db[-1].table(convert_times=False, localize_times=False)["time"].tolist() == [1e30]
