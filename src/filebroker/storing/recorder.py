@@ -33,6 +33,8 @@ from filebroker.storing.streams import DeclaredKeys, Stream, Streams
 #: operating system sees fit.
 Sync = Literal["interval", "always", "never"]
 
+_SIMPLE_TYPES = codec.SIMPLE_TYPES
+
 SEGMENT_BYTES = 64 << 20
 SEGMENT_DOCUMENTS = 200_000
 
@@ -122,35 +124,35 @@ class Recorder:
             again once the cause is mended.
         """
         with self._mutex:
-            if self.stopped:
-                raise DuplicateDocument(
-                    f"the {describe(name, doc)} came after the stop document of run {self.uid!r}; its record is closed"
-                )
-            if self._disturbed:
-                self._heal()
+            if self.stopped or self._disturbed:
+                self._get_ready(name, doc)
             try:
-                self._record(name, doc)
+                if name == "event":  # without a call more than it takes: this is what a RunEngine waits for
+                    if not self._insert_simple_event(doc):
+                        self._insert_event(doc)
+                elif name == "event_page":
+                    self._insert_event_page(doc)
+                else:
+                    self._insert_other(name, doc)
+                journal = self._journal
+                if journal.size > self._limits[0] or journal.lines > self._limits[1]:
+                    self._rotate()
             except FilebrokerError:
                 raise
             except BaseException:  # an interrupt may have come between the journal and the memory of it
                 self._disturbed = self._was_disturbed = True
                 raise
-            if name == "stop" and self._has_stop:
+            if self._has_stop:
                 self.stopped = True
                 self.seal()
 
-    def _record(self, name: str, doc: Mapping[str, Any]) -> None:
-        if name == "event":
-            if not self._insert_simple_event(doc):
-                self._insert_event(doc)
-            if self._journal.size > self._limits[0] or self._journal.lines > self._limits[1]:
-                self._rotate()
-        elif name == "event_page":
-            self._insert_event_page(doc)
-            if self._journal.size > self._limits[0]:
-                self._rotate()
-        else:
-            self._insert_other(name, doc)
+    def _get_ready(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Refuse what comes after the stop document; make good what an interrupt left."""
+        if self.stopped:
+            raise DuplicateDocument(
+                f"the {describe(name, doc)} came after the stop document of run {self.uid!r}; its record is closed"
+            )
+        self._heal()
 
     def _insert_event(self, event: Mapping[str, Any]) -> None:
         check("event", event)
@@ -170,26 +172,31 @@ class Recorder:
         """Record an event as nearly all are; False, and nothing done, if this one is not."""
         try:
             declared = self._streams.declared[event["descriptor"]]
-            data, stamps, uid, when, seq_num = (
-                *(event["data"], event["timestamps"]),
+            data, stamps, filled, uid, when, seq_num = (
+                *(event["data"], event["timestamps"], event["filled"]),
                 *(event["uid"], event["time"], event["seq_num"]),
             )
-            if event["filled"] != {} or len(event) != 7 or not data.keys() == declared.required == stamps.keys():
+            # With as many keys as are declared, having all of those is having no others.
+            if len(event) != 7 or not len(data) == declared.count == len(stamps):
                 return False
+            values = declared.pick(data) + declared.pick(stamps)
         except (KeyError, TypeError, AttributeError):
             return False
         sequence = self._sequences[declared.stream.name]
         if type(seq_num) is not int or type(when) is not float or type(uid) is not str or not uid:
             return False
-        if seq_num <= sequence.last:
+        if seq_num <= sequence.last or filled or type(filled) is not dict:
             return False
-        values = declared.pick(data) + declared.pick(stamps)
-        if not codec.SIMPLE_TYPES.issuperset(map(type, values)):
+        if not _SIMPLE_TYPES.issuperset(map(type, values)):
             return False
         line = encode_simple_event(self._count, event)
         if line is None:
             return False
-        self._append(line)
+        try:
+            self._journal.append(line, self._always)
+        except StorageError as error:
+            self._append_elsewhere(line, error)
+        self._count += 1
         if self._latest is None or self._latest[0] is not declared:
             keys = declared.order
             self._latest = declared, self._segment.buffer(declared.stream).batch(keys, keys, tuple(event))
@@ -305,22 +312,28 @@ class Recorder:
 
     def _append(self, line: bytes) -> None:
         try:
+            self._journal.append(line, self._always)
+        except StorageError as error:
+            self._append_elsewhere(line, error)
+        self._count += 1
+
+    def _append_elsewhere(self, line: bytes, error: StorageError) -> None:
+        """Append a line to a new file, if the journal cannot be trusted any more; else say what is safe."""
+        if self._journal.failed and self._journal.lines > 1:
+            # Nobody knows what of that file is on the disk.  Its documents are written once more, from memory, as
+            # pages, and the recording goes on in a new file.
+            self._rotate()
             try:
                 self._journal.append(line, self._always)
-            except StorageError:
-                if not self._journal.failed or self._journal.lines < 2:
-                    raise
-                # Nobody knows what of this file is on the disk.  Its documents are written once more, from memory,
-                # as pages, and the recording goes on in a new file.
-                self._rotate()
-                self._journal.append(line, self._always)
-        except StorageError as error:
-            raise StorageError(
-                error.errno,
-                f"document {self._count} of run {self.uid!r} was not recorded: {error}. The {self._count} documents "
-                f"before it are safe in {self.directory}; insert it again once there is space",
-            ) from error
-        self._count += 1
+            except StorageError as another:
+                error = another
+            else:
+                return
+        raise StorageError(
+            error.errno,
+            f"document {self._count} of run {self.uid!r} was not recorded: {error}. The {self._count} documents "
+            f"before it are safe in {self.directory}; insert it again once there is space",
+        ) from error
 
     def _open_segment(self, number: int) -> None:
         path = os.path.join(self.directory, layout.journal_name(number))

@@ -47,6 +47,7 @@ class DeclaredKeys:
         }
         self.order: tuple[str, ...] = tuple(key for key in keys if key not in streamed)
         self.required: frozenset[str] = frozenset(self.order)
+        self.count = len(self.order)
         self._allowed: frozenset[str] = frozenset(keys)
 
     @cached_property
