@@ -18,7 +18,14 @@ import pytest
 from event_model import sanitize_doc
 
 from filebroker.core.catalog import Catalog
-from filebroker.ground.errors import DuplicateDocument, RecoveryWarning, RunNotFound, SealWarning, StorageError
+from filebroker.ground.errors import (
+    DamagedRunWarning,
+    DuplicateDocument,
+    RecoveryWarning,
+    RunNotFound,
+    SealWarning,
+    StorageError,
+)
 from filebroker.ground.filesystem import Folder
 from filebroker.storing import journal, layout, recorder, sealing
 from filebroker.storing.recorder import Recorder
@@ -719,3 +726,103 @@ def test_a_uid_is_recorded_once_whatever_the_start_time(tmp_path, stopped):
         second.insert("start", {**pairs[0][1], "time": 1763000000.0})
     assert len(Catalog(tmp_path)) == 1
     first.close()
+
+
+# ------------------------------------------------------------------------------------ what a second look found
+
+
+def test_two_failed_fsyncs_in_a_row_do_not_end_a_recording(tmp_path, monkeypatch):
+    pairs = list(documents(12))
+    catalog = Catalog(tmp_path, sync="always")
+    record(catalog, pairs[:6])
+
+    def refuse(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore", SealWarning)
+        patch.setattr(os, "fsync", refuse)
+        with pytest.raises(StorageError):
+            catalog.insert(*pairs[6])
+    record(catalog, pairs[6:])
+    assert read(Catalog(tmp_path, read_only=True)) == texts(pairs)
+    assert catalog.by_uid(UID).state == "sealed"
+
+
+def test_an_interrupted_rotation_doubles_nothing(tmp_path, monkeypatch, small_segments):
+    pairs = list(documents(30))
+    catalog = Catalog(tmp_path, sync="never")
+    real, interrupted = Recorder._open_segment, []
+
+    def open_and_be_interrupted(self, number):
+        real(self, number)
+        if number and not interrupted:
+            interrupted.append(number)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Recorder, "_open_segment", open_and_be_interrupted)
+    for name, doc in pairs[:-1]:
+        try:
+            catalog.insert(name, doc)
+        except KeyboardInterrupt:
+            catalog.insert(name, doc)
+    record(catalog, pairs[2:-1])  # all of it again
+    catalog.insert(*pairs[-1])
+    assert interrupted
+    assert read(Catalog(tmp_path, read_only=True)) == texts(pairs)
+
+
+def test_an_interrupted_sealing_is_made_good_by_the_next_opening(tmp_path, monkeypatch):
+    pairs = list(documents(5))
+    catalog = Catalog(tmp_path)
+    record(catalog, pairs[:-1])
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sealing, "seal_run", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            catalog.insert(*pairs[-1])
+    again, warned = open_catalog(tmp_path)
+    assert warned == [RecoveryWarning]
+    assert again.by_uid(UID).state == "sealed"
+    assert read(again) == texts(pairs)
+
+
+def test_a_missing_page_of_a_run_in_progress_costs_its_events_alone(tmp_path, small_segments):
+    pairs = list(documents(60))[:-1]
+    catalog = Catalog(tmp_path, sync="never")
+    record(catalog, pairs)
+    catalog.close()
+    missing = min(run_directory(tmp_path).glob("*/00000.parquet"))
+    missing.unlink()
+    with pytest.warns(DamagedRunWarning, match="is missing"):
+        found = list(Catalog(tmp_path, read_only=True).by_uid(UID).documents())
+    assert 0 < len(found) < len(pairs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sealed = Catalog(tmp_path).by_uid(UID)
+        assert sealed.state == "interrupted"
+        assert len(list(sealed.documents())) == len(found)
+
+
+def test_a_reader_of_a_line_that_is_taken_back_reads_what_comes_in_its_place(tmp_path, monkeypatch):
+    pairs = list(documents(12))
+    catalog = Catalog(tmp_path)
+    record(catalog, pairs[:6])
+    reader = Catalog(tmp_path, read_only=True)
+    run = reader.by_uid(UID)
+    real = os.write
+
+    def write_and_be_seen(descriptor, data):
+        real(descriptor, data)
+        list(run.documents())
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.os, "write", write_and_be_seen)
+        with pytest.raises(KeyboardInterrupt):
+            catalog.insert(*pairs[6])
+    record(catalog, pairs[7:9])
+    assert texts(run.documents()) == texts([*pairs[:6], *pairs[7:9]])

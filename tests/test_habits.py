@@ -198,3 +198,33 @@ def test_times_beyond_a_table_are_told(db: Broker) -> None:
     with pytest.warns(UserWarning, match="given as NaT"):
         assert db[-1].table()["time"].isna().all()
     assert db[-1].table(convert_times=False, localize_times=False)["time"].tolist() == [1e30]
+
+
+def test_a_run_that_was_listed_is_read_as_it_is_now(db: Broker) -> None:
+    begun = make.start(time=make.T0 + 50)
+    db.insert("start", begun)
+    assert len(list(db())) == 4
+    described = make.descriptor(begun)
+    db.insert("descriptor", described)
+    db.insert("event", make.event(described, 1))
+    assert len(db[-1].table()) == 1
+
+
+def test_keys_that_begin_with_an_underscore_are_kept_by_copies(db: Broker, tmp_path: Path) -> None:
+    db.insert("start", make.start(_beamline="b1", time=make.T0 + 50))
+    start = db[-1].start
+    for again in (dict(start), copy.copy(start), pickle.loads(pickle.dumps(start))):
+        assert again["_beamline"] == "b1"
+    other = Broker(tmp_path / "other")
+    for name, doc in db[-1].documents():
+        other.insert(name, doc)
+    assert other[-1].start["_beamline"] == "b1"
+
+
+def test_two_subscriptions_record_each_event_once(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    documents = make.run(200)
+    for pair in documents[:-1]:
+        broker.insert(*pair)
+        broker.insert(*pair)
+    assert len(broker[-1].table()) == 200

@@ -337,9 +337,10 @@ class Catalog:
 
     def _run(self, directory: str) -> Run | None:
         """Give a run, or warn that it cannot be read."""
-        if directory in self._runs:
-            self._runs.move_to_end(directory)
-            return self._runs[directory][0]
+        with self._mutex:
+            if directory in self._runs:
+                self._runs.move_to_end(directory)
+                return self._runs[directory][0]
         try:
             run = Run(self.folder, directory)
         except NothingRecorded:
@@ -349,10 +350,11 @@ class Catalog:
                 self._unreadable.add(directory)
                 warnings.warn(f"{error}. The other runs are given", DamagedRunWarning, stacklevel=4)
             return None
-        self._runs[directory] = run, run.size
-        self._kept_bytes += run.size
-        while len(self._runs) > _KEPT_RUNS or self._kept_bytes > _KEPT_BYTES:
-            self._kept_bytes -= self._runs.popitem(last=False)[1][1]
+        with self._mutex:
+            self._kept_bytes += run.size - self._runs.pop(directory, (run, 0))[1]
+            self._runs[directory] = run, run.size
+            while len(self._runs) > _KEPT_RUNS or self._kept_bytes > _KEPT_BYTES:
+                self._kept_bytes -= self._runs.popitem(last=False)[1][1]
         return run
 
 

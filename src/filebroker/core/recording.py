@@ -56,12 +56,14 @@ class Recording:
 
     def _go_on(self, name: str, doc: Mapping[str, Any]) -> None:
         owner = self._owner(name, doc)
-        owner.insert(name, doc)
-        if "uid" in doc and name in ("descriptor", "resource", "stream_resource"):
-            self._owners[doc["uid"]] = owner
-        if owner.stopped:
-            for key in [key for key, value in self._owners.items() if value is owner]:
-                del self._owners[key]
+        try:
+            owner.insert(name, doc)
+            if "uid" in doc and name in ("descriptor", "resource", "stream_resource"):
+                self._owners[doc["uid"]] = owner
+        finally:
+            if owner.stopped:
+                for key in [key for key, value in self._owners.items() if value is owner]:
+                    del self._owners[key]
 
     def _begin(self, start: Mapping[str, Any]) -> None:
         check("start", start)

@@ -39,7 +39,6 @@ class Run:
         self._loaded = RunFiles(folder, directory)
         self._reported: set[str] = set()
         self.uid: str = self._loaded.start["uid"]
-        self._fresh = True
 
     def __repr__(self) -> str:
         plan = self.start.get("plan_name", "a run")
@@ -51,9 +50,8 @@ class Run:
     @property
     def files(self) -> RunFiles:
         """The run's files as they are now."""
-        if self._loaded.state == "live" and not self._fresh:
+        if self._loaded.state == "live":
             self._loaded = RunFiles(self._folder, self.directory, self._loaded)
-        self._fresh = False
         self._report(self._loaded)
         return self._loaded
 
@@ -170,11 +168,11 @@ class Stream:
             yield event
         self.run._report(self._files)
 
+    def __len__(self) -> int:
+        return self._files.count_events(self.name)
+
     def descriptor_uids(self) -> list[str]:
         """Give the uid of each event's descriptor, in order."""
-        uids = [doc["uid"] for doc in self.descriptors]
-        if len(uids) == 1:
-            return uids * self._files.count_events(self.name)
         return [uid for page in self._files.pages(self.name, "descriptors") for uid in page.descriptors()]
 
     def values(self, key: str) -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """The command ``filebroker``: look into catalogs from a terminal."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -136,11 +137,11 @@ def _ls(options: argparse.Namespace) -> None:
 
 
 def _value(text: str) -> object:
-    """Give a value as it would stand in a document: a number where it is one, else a string."""
-    import yaml
-
-    value = yaml.safe_load(text)
-    return value if isinstance(value, int | float) else text
+    """Give a value as it would stand in a document: a number or a boolean where it is one, else a string."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return {"true": True, "false": False}.get(text, text)
 
 
 _COLUMNS = f"{'uid':<8}  {'time':<25}  {'scan_id':>7}  {'status':<11} plan"

@@ -85,10 +85,10 @@ def as_patterns(fields: Iterable[str] | None) -> list[str] | None:
     return [fields] if isinstance(fields, str) else list(fields)
 
 
-def added_columns(stream: Stream, fields: Iterable[str] | None) -> dict[str, list[Any]]:
+def added_columns(stream: Stream, fields: Iterable[str] | None, count: int) -> dict[str, list[Any]]:
     """Give what ``fields`` add to a table from the configuration, the start and the stop document.
 
-    Each event has what its own descriptor adds.  The start document's ``time`` is not among it, because
+    Each of ``count`` events has what its own descriptor adds.  The start document's ``time`` is not among it, because
     the table has the events' own.
     """
     if fields is None:
@@ -98,5 +98,8 @@ def added_columns(stream: Stream, fields: Iterable[str] | None) -> dict[str, lis
     names = dict.fromkeys(name for data in added.values() for name in data if name != "time")
     if not names:
         return {}
-    descriptors = stream.descriptor_uids()
+    uids = list(added)
+    descriptors = stream.descriptor_uids() if len(uids) > 1 else uids * count
+    if len(descriptors) != count:  # of a damaged run not all events were read
+        descriptors = uids[:1] * count
     return {name: [added[uid].get(name) for uid in descriptors] for name in names}

@@ -241,7 +241,7 @@ class Header:
         if field in stream.keys:
             yield from stream.values(field)
         else:
-            yield from added_columns(stream, [re.escape(field)]).get(field, ())
+            yield from added_columns(stream, [re.escape(field)], len(stream)).get(field, ())
 
     def table(
         self,
@@ -297,7 +297,7 @@ class Header:
                 self._refuse_external(event, external)
         frame = stream.to_pandas(keys, datetimes=convert_times or localize_times)
         if len(frame):
-            for key, values in added_columns(stream, patterns).items():
+            for key, values in added_columns(stream, patterns, len(frame)).items():
                 frame[key] = pd.Series(values, index=frame.index)
         if list(frame.columns) in (["time"], []):
             return frames.empty_frame()

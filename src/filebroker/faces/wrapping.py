@@ -64,6 +64,10 @@ class DeprecatedDoct(doct.Document):  # type: ignore[misc]
             )
         return value
 
+    # doct hides keys that begin with "_", because it keeps one of its own; this class does not.
+    __iter__, __len__ = dict.__iter__, dict.__len__
+    keys, values, items = dict.keys, dict.values, dict.items
+
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise doct.DocumentIsReadOnly("documents are read-only; make a dict of it, dict(doc), and change that")
 
@@ -114,4 +118,6 @@ def wrap_in_deprecated_doct(name: str, doc: Mapping[str, Any]) -> DeprecatedDoct
 
 def unwrap(doc: Mapping[str, Any]) -> Mapping[str, Any]:
     """Give a document without its wrapper, which keeps a name of its own among the keys."""
+    if isinstance(doc, DeprecatedDoct):
+        return dict(doc)
     return {key: doc[key] for key in doc} if isinstance(doc, doct.Document) else doc

@@ -15,8 +15,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
 from filebroker.ground import codec, filesystem
-from filebroker.ground.documents import check, describe
-from filebroker.ground.errors import DuplicateDocument, FilebrokerError, SealWarning, StorageError
+from filebroker.ground.documents import check, describe, unpack_event_page
+from filebroker.ground.errors import DamagedRun, DuplicateDocument, FilebrokerError, SealWarning, StorageError
 from filebroker.ground.filesystem import Folder
 from filebroker.storing import layout, recovery, sealing
 from filebroker.storing.buffer import NOTHING_FILLED, UID, Batch, EventBuffer, joined
@@ -166,7 +166,7 @@ class Recorder:
         self._append(line)
         self._segment.add_events(declared.stream, events, line)
         self._latest = None
-        sequence.remember(event["seq_num"], event["uid"])
+        sequence.remember(event)
 
     def _insert_simple_event(self, event: Mapping[str, Any]) -> bool:
         """Record an event as nearly all are; False, and nothing done, if this one is not."""
@@ -206,8 +206,8 @@ class Recorder:
             *values,
         )
         sequence.last = seq_num
-        if sequence.uids is not None:
-            sequence.uids.add(uid)
+        if sequence.digests is not None:
+            sequence.digests[uid] = _digest(event)
         return True
 
     def _insert_event_page(self, page: Mapping[str, Any]) -> None:
@@ -225,8 +225,8 @@ class Recorder:
         self._segment.add_events(declared.stream, events, line)
         self._latest = None
         sequence = self._sequences[declared.stream.name]
-        for seq_num, uid in zip(page["seq_num"], page["uid"], strict=True):
-            sequence.remember(seq_num, uid)
+        for event in unpack_event_page(page):
+            sequence.remember(event)
 
     def _insert_other(self, name: str, doc: Mapping[str, Any]) -> None:
         check(name, doc)
@@ -268,11 +268,11 @@ class Recorder:
     def _remember_events(self, line: Line) -> None:
         sequence = self._sequences[self._streams.of(line.doc["descriptor"]).stream.name]
         if line.name == "event":
-            sequence.remember(line.doc["seq_num"], line.doc["uid"])
+            sequence.remember(line.doc)
             return
         self._digests[_identity("event_page", line.doc)] = _digest(line.doc)
-        for seq_num, uid in zip(line.doc["seq_num"], line.doc["uid"], strict=True):
-            sequence.remember(seq_num, uid)
+        for event in unpack_event_page(line.doc):
+            sequence.remember(event)
 
     # -- repeated documents
 
@@ -288,25 +288,33 @@ class Recorder:
 
         A RunEngine that goes back to a checkpoint repeats seq_nums, with new uids.
         """
-        if sequence.uids is None:
-            sequence.uids = self._uids_of(stream)
-        if event["uid"] not in sequence.uids:
-            return False
-        self._finish_commit()
-        files = RunFiles(Folder(self.directory), "")
-        known = next(doc for _, doc in files.event_items(stream.name) if doc["uid"] == event["uid"])
-        if codec.canonical(known) != codec.canonical(event):
+        if sequence.digests is None:
+            sequence.digests = dict.fromkeys(self._uids_of(stream), _UNKNOWN)
+        known = sequence.digests.get(event["uid"])
+        if known == _UNKNOWN:
+            known = sequence.digests[event["uid"]] = self._recorded_digest(stream, event["uid"])
+        if known is not None and known != _digest(event):
             raise DuplicateDocument(_changed(describe("event", event), self.uid))
-        return True
+        return known is not None
 
     def _uids_of(self, stream: Stream) -> set[str]:
         """Give the uids of a stream's events, those in memory and those in pages."""
         self._finish_commit()
+        if self._was_disturbed:  # memory may lack a segment
+            return {event["uid"] for _, event in self._read_back().event_items(stream.name)}
         uids = set(self._segment.buffers[stream.name].field(UID)) if stream.name in self._segment.buffers else set()
         for entry in self._committed:
             if entry["stream"] == stream.name:
                 uids.update(PageFile(os.path.join(self.directory, entry["path"]), entry["path"]).read("uids").uids())
         return uids
+
+    def _recorded_digest(self, stream: Stream, uid: str) -> int:
+        self._finish_commit()
+        items = self._read_back().event_items(stream.name)
+        return next(_digest(event) for _, event in items if event["uid"] == uid)
+
+    def _read_back(self) -> RunFiles:
+        return RunFiles(Folder(self.directory), "")
 
     # -- journal and segments
 
@@ -319,11 +327,11 @@ class Recorder:
 
     def _append_elsewhere(self, line: bytes, error: StorageError) -> None:
         """Append a line to a new file, if the journal cannot be trusted any more; else say what is safe."""
-        if self._journal.failed and self._journal.lines > 1:
+        if self._journal.failed and self._count:
             # Nobody knows what of that file is on the disk.  Its documents are written once more, from memory, as
             # pages, and the recording goes on in a new file.
-            self._rotate()
             try:
+                self._rotate() if self._journal.lines > 1 else self._begin_again()
                 self._journal.append(line, self._always)
             except StorageError as another:
                 error = another
@@ -334,6 +342,12 @@ class Recorder:
             f"document {self._count} of run {self.uid!r} was not recorded: {error}. The {self._count} documents "
             f"before it are safe in {self.directory}; insert it again once there is space",
         ) from error
+
+    def _begin_again(self) -> None:
+        """Put a new file in the place of one that failed before it held a document."""
+        self._close_journal()
+        filesystem.remove(self._journal.path)
+        self._open_segment(self._segment.number)
 
     def _open_segment(self, number: int) -> None:
         path = os.path.join(self.directory, layout.journal_name(number))
@@ -400,7 +414,9 @@ class Recorder:
             self._close_journal()
             self._finish_commit()
             if self._was_disturbed:
-                recovery.seal(self._root, self.name)
+                outcome = recovery.seal(self._root, self.name)
+                if outcome.outcome == "unreadable":
+                    raise DamagedRun(outcome.detail)
             else:
                 manifest = Manifest("sealed", self._count)
                 sealing.seal_run(self.directory, manifest, self._streams, self._segment, sync=self._sync != "never")
@@ -442,17 +458,21 @@ class Recorder:
             self._lock.release()
 
 
+#: Stands for the digest of an event whose uid alone is remembered.
+_UNKNOWN = -1
+
+
 class _Sequence:
-    """The seq_nums of one stream, which nearly always rise, and once one does not, the uids of its events."""
+    """The seq_nums of one stream, which nearly always rise, and once one does not, its events by uid."""
 
     def __init__(self) -> None:
         self.last: int = -1
-        self.uids: set[str] | None = None
+        self.digests: dict[str, int] | None = None
 
-    def remember(self, seq_num: int, uid: str) -> None:
-        self.last = max(self.last, int(seq_num))
-        if self.uids is not None:
-            self.uids.add(uid)
+    def remember(self, event: Mapping[str, Any]) -> None:
+        self.last = max(self.last, int(event["seq_num"]))
+        if self.digests is not None:
+            self.digests[event["uid"]] = _digest(event)
 
 
 def _identity(name: str, doc: Mapping[str, Any]) -> tuple[str, str]:

@@ -33,10 +33,14 @@ _HELD_PAGES = 64
 
 
 class _Parsed(NamedTuple):
-    """What was parsed of a segment: so many bytes, and the lines in them."""
+    """What was parsed of a segment: so many bytes, the lines in them, and the bytes of the last one."""
 
     size: int
     lines: Lines
+    last: bytes
+
+
+_NOTHING = _Parsed(0, Lines([], [], torn=False), b"")
 
 
 class RunFiles:
@@ -78,7 +82,8 @@ class RunFiles:
         self.files: list[FileEntry] = []
         self._lines: list[Line] = []
         self._held: dict[str, PageFile] = {}
-        self._parsed: dict[str, _Parsed] = {} if before is None else before._parsed
+        self._before: dict[str, _Parsed] = {} if before is None else before._parsed
+        self._parsed: dict[str, _Parsed] = {}
         self.size = 0
         self._unstarted = False
         self._load()
@@ -102,7 +107,7 @@ class RunFiles:
 
     def _load(self) -> None:
         for attempt in range(_ATTEMPTS):
-            self.state, self.files, self._lines, self.damage = "live", [], [], []
+            self.state, self.files, self._lines, self.damage, self.size = "live", [], [], [], 0
             try:
                 text = self.folder.read(self._path(layout.DOCUMENTS))
             except FileNotFoundError:
@@ -111,10 +116,11 @@ class RunFiles:
             else:
                 self._load_sealed(text)
                 break
+        self._before = self._parsed
         self._check_order()
 
     def _load_sealed(self, text: bytes) -> None:
-        self.size = len(text)
+        self.size, self._parsed = len(text), {}
         head = self._take_lines(read_lines(text, layout.DOCUMENTS), layout.DOCUMENTS)
         self.state = head.get("state", "sealed")
         if not head:
@@ -170,11 +176,17 @@ class RunFiles:
 
     def _parse_segment(self, name: str) -> Lines:
         """Read a segment, which only ever grows, from where it was read to before."""
-        known = self._parsed.get(name, _Parsed(0, Lines([], [], torn=False)))
-        text = self.folder.read(self._path(name), known.size)
-        lines = known.lines.then(read_lines(text, name, after=known.lines.count))
-        self._parsed[name] = _Parsed(known.size + text.rfind(b"\n") + 1, lines)
-        self.size += known.size + len(text)
+        known = self._before.get(name, _NOTHING)
+        text = self.folder.read(self._path(name), known.size - len(known.last))
+        if not text.startswith(known.last):  # its writer took something back, or it is another file
+            known = _NOTHING
+            text = self.folder.read(self._path(name))
+        fresh = text[len(known.last) :]
+        lines = known.lines.then(read_lines(fresh, name, after=known.lines.count))
+        whole = text[: text.rfind(b"\n") + 1]
+        last = whole[whole.rfind(b"\n", 0, -1) + 1 :]
+        self._parsed[name] = _Parsed(known.size - len(known.last) + len(whole), lines, last)
+        self.size += known.size + len(fresh)
         return lines
 
     def _take_lines(self, parsed: Lines, name: str, *, growing: bool = False) -> Document:
@@ -216,7 +228,9 @@ class RunFiles:
                     if entry["path"] not in self._held and (is_small or large <= _HELD_PAGES):
                         with contextlib.suppress(DamagedRun, StorageError):  # reported when it is read
                             self._held[entry["path"]] = self._open_page(entry)
-            except FileNotFoundError:  # merged with others, or sealed
+            except FileNotFoundError:  # merged with others, or sealed; else it is missing, and reported when read
+                if not self.folder.exists(self._path(layout.DOCUMENTS)):
+                    return
                 self._load()
                 self.__dict__.pop("_streams", None)
                 self.__dict__.pop("_journalled", None)
@@ -329,9 +343,10 @@ class RunFiles:
             page = self._held.get(entry["path"]) or self._open_page(entry)
             return page.read(columns, keys)
         except (DamagedRun, StorageError, FileNotFoundError) as error:
-            if isinstance(error, FileNotFoundError) and self.state == "live":
+            gone = isinstance(error, FileNotFoundError) and self.state == "live"
+            if gone and self.folder.exists(self._path(layout.DOCUMENTS)):
                 raise StorageError(
-                    error.errno, f"the run in {self._where} was sealed while it was read; read it again"
+                    errno.ENOENT, f"the run in {self._where} was sealed while it was read; read it again"
                 ) from error
             if isinstance(error, StorageError) and error.errno in (errno.EMFILE, errno.ENFILE):
                 raise

@@ -14,10 +14,11 @@ from typing import Any
 import pyarrow as pa
 
 from filebroker.ground import filesystem
-from filebroker.ground.errors import DamagedRun
+from filebroker.ground.errors import DamagedRun, StorageError
 from filebroker.storing import layout
 from filebroker.storing.buffer import ORDINAL, EventBuffer
 from filebroker.storing.journal import HEAD, HEAD_ORDINAL, Line, encode_line, read_lines
+from filebroker.storing.pages import Page
 from filebroker.storing.parquet import PageFile, footer_seal, to_parquet
 from filebroker.storing.streams import Stream, Streams
 from filebroker.storing.tables import merge, to_table
@@ -221,8 +222,8 @@ def _merge_uneven_streams(directory: str, files: list[FileEntry], streams: Strea
         by_stream.setdefault(entry["stream"], []).append(entry)
     result = []
     for name, entries in by_stream.items():
-        if _are_uneven(directory, entries):
-            pages = [PageFile(os.path.join(directory, entry["path"]), entry["path"]).read() for entry in entries]
+        pages = _read_uneven(directory, entries)
+        if pages:
             number = max(int(entry["path"].rpartition("/")[2].split(".")[0]) for entry in entries) + 1
             ordinals = [ordinal for page in pages for ordinal in page.bookkeeping()[0]]
             stream = streams.named(name)
@@ -231,19 +232,20 @@ def _merge_uneven_streams(directory: str, files: list[FileEntry], streams: Strea
     return result
 
 
-def _are_uneven(directory: str, entries: list[FileEntry]) -> bool:
-    """Tell whether plain tools would fail on the pages of a stream, and merging them is possible.
+def _read_uneven(directory: str, entries: list[FileEntry]) -> list[Page]:
+    """Read the pages of a stream if plain tools would fail on them and merging them is possible.
 
-    A page that is missing or damaged is left for readers to report.
+    Nothing is read where a page is missing or damaged, which is left for readers to report.
     """
-    if len(entries) < 2:
-        return False
+    paths = [(os.path.join(directory, entry["path"]), entry["path"]) for entry in entries]
     try:
-        shapes = [PageFile(os.path.join(directory, entry["path"]), entry["path"]).shape for entry in entries]
-    except (DamagedRun, FileNotFoundError):
-        return False
-    size = sum(shape.uncompressed for shape in shapes)
-    return size < _MAX_MERGED_BYTES and any(one.differs_from(other) for one, other in pairwise(shapes))
+        shapes = [PageFile(path, name).shape for path, name in paths] if len(paths) > 1 else []
+        size = sum(shape.uncompressed for shape in shapes)
+        if size < _MAX_MERGED_BYTES and any(one.differs_from(other) for one, other in pairwise(shapes)):
+            return [PageFile(path, name).read() for path, name in paths]
+    except (DamagedRun, StorageError, FileNotFoundError):
+        pass  # the pages stay as they are
+    return []
 
 
 def remove_leftovers(directory: str, files: list[FileEntry]) -> None:
