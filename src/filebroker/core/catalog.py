@@ -13,6 +13,7 @@ from filebroker.core.run import Run
 from filebroker.finding import matching
 from filebroker.finding.inventory import Inventory
 from filebroker.ground import codec, filesystem, times
+from filebroker.ground.documents import describe
 from filebroker.ground.errors import (
     AmbiguousPrefix,
     CatalogNotFound,
@@ -26,6 +27,7 @@ from filebroker.ground.errors import (
     RecoveryWarning,
     RunNotFound,
     StorageError,
+    UnstorableValue,
     UnsupportedFormat,
 )
 from filebroker.ground.filesystem import Folder
@@ -210,7 +212,10 @@ class Catalog:
         recording = self._recording
         if recording is None:
             recording = self._start_recording()
-        recording.insert(name, doc)
+        try:
+            recording.insert(name, doc)
+        except UnstorableValue as error:
+            raise UnstorableValue(f"in the {describe(name, doc)}, {error}") from None
 
     def _start_recording(self) -> Recording:
         if self.read_only:
