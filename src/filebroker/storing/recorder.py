@@ -9,7 +9,6 @@ import contextlib
 import os
 import threading
 import warnings
-import zlib
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from filebroker.storing.columns import ABSENT
 from filebroker.storing.flusher import Flusher
 from filebroker.storing.journal import HEAD, HEAD_ORDINAL, JournalFile, Line, encode_line, encode_simple_event
 from filebroker.storing.parquet import PageFile
+from filebroker.storing.repeats import UNKNOWN, Sequence, changed, digest, identity
 from filebroker.storing.run_files import RunFiles
 from filebroker.storing.sealing import FileEntry, Manifest, Segment
 from filebroker.storing.streams import DeclaredKeys, Stream, Streams
@@ -82,8 +82,8 @@ class Recorder:
         self._always = sync == "always"
         self._limits = self._first_limits = (segment_bytes, segment_documents)
         self._streams = Streams()
-        self._digests: dict[tuple[str, str], int] = {("start", self.uid): _digest(start)}
-        self._sequences: dict[str, _Sequence] = {}
+        self._digests: dict[tuple[str, str], int] = {("start", self.uid): digest(start)}
+        self._sequences: dict[str, Sequence] = {}
         self._mutex = threading.RLock()
         self._has_stop = False
         # Whether an interrupt came in the middle of an insertion, and memory has to be made good.
@@ -207,21 +207,21 @@ class Recorder:
         )
         sequence.last = seq_num
         if sequence.digests is not None:
-            sequence.digests[uid] = _digest(event)
+            sequence.digests[uid] = digest(event)
         return True
 
     def _insert_event_page(self, page: Mapping[str, Any]) -> None:
         check("event_page", page)
         declared = self._streams.of(page["descriptor"])
         declared.check("event_page", page)
-        key, digest = _identity("event_page", page), _digest(page)
-        if self._is_repeated(key, digest, page):
+        key, mark = identity("event_page", page), digest(page)
+        if self._is_repeated(key, mark, page):
             return
         page = {**page, "data": {name: joined(column) for name, column in page["data"].items()}}
         line, events = encode_line(self._count, "event_page", page), EventBuffer()
         events.add_page(self._count, page)
         self._append(line)
-        self._digests[key] = digest
+        self._digests[key] = mark
         self._segment.add_events(declared.stream, events, line)
         self._latest = None
         sequence = self._sequences[declared.stream.name]
@@ -230,22 +230,22 @@ class Recorder:
 
     def _insert_other(self, name: str, doc: Mapping[str, Any]) -> None:
         check(name, doc)
-        key, digest = _identity(name, doc), _digest(doc)
-        if self._is_repeated(key, digest, doc):
+        key, mark = identity(name, doc), digest(doc)
+        if self._is_repeated(key, mark, doc):
             return
         if name == "descriptor":
             self._streams.check(doc)
         line = encode_line(self._count, name, doc)
         self._append(line)
         self._segment.add_line(line)
-        self._note(name, doc, digest)
+        self._note(name, doc, mark)
 
-    def _note(self, name: str, doc: Mapping[str, Any], digest: int) -> None:
+    def _note(self, name: str, doc: Mapping[str, Any], mark: int) -> None:
         """Remember a document that is no event."""
         if name == "descriptor":
             stream = self._streams.add(doc).stream
-            self._sequences.setdefault(stream.name, _Sequence())
-        self._digests[_identity(name, doc)] = digest
+            self._sequences.setdefault(stream.name, Sequence())
+        self._digests[identity(name, doc)] = mark
         self._has_stop = self._has_stop or name == "stop"
 
     def _heal(self) -> None:
@@ -259,7 +259,7 @@ class Recorder:
             if line.name in ("event", "event_page"):
                 self._remember_events(line)
             elif line.name != HEAD:
-                self._note(line.name, line.doc, _digest(line.doc))
+                self._note(line.name, line.doc, digest(line.doc))
             if line.name != HEAD:
                 self._segment.add(line)
                 self._count = line.ordinal + 1
@@ -270,31 +270,31 @@ class Recorder:
         if line.name == "event":
             sequence.remember(line.doc)
             return
-        self._digests[_identity("event_page", line.doc)] = _digest(line.doc)
+        self._digests[identity("event_page", line.doc)] = digest(line.doc)
         for event in unpack_event_page(line.doc):
             sequence.remember(event)
 
     # -- repeated documents
 
-    def _is_repeated(self, key: tuple[str, str], digest: int, doc: Mapping[str, Any]) -> bool:
+    def _is_repeated(self, key: tuple[str, str], mark: int, doc: Mapping[str, Any]) -> bool:
         """Tell whether the very same document was inserted before; refuse another of the same uid."""
         known = self._digests.get(key)
-        if known is not None and known != digest:
-            raise DuplicateDocument(_changed(describe(key[0], doc), self.uid))
+        if known is not None and known != mark:
+            raise DuplicateDocument(changed(describe(key[0], doc), self.uid))
         return known is not None
 
-    def _is_known(self, stream: Stream, sequence: "_Sequence", event: Mapping[str, Any]) -> bool:
+    def _is_known(self, stream: Stream, sequence: Sequence, event: Mapping[str, Any]) -> bool:
         """Tell the same of an event; its uid is looked at only when its seq_num does not rise.
 
         A RunEngine that goes back to a checkpoint repeats seq_nums, with new uids.
         """
         if sequence.digests is None:
-            sequence.digests = dict.fromkeys(self._uids_of(stream), _UNKNOWN)
+            sequence.digests = dict.fromkeys(self._uids_of(stream), UNKNOWN)
         known = sequence.digests.get(event["uid"])
-        if known == _UNKNOWN:
+        if known == UNKNOWN:
             known = sequence.digests[event["uid"]] = self._recorded_digest(stream, event["uid"])
-        if known is not None and known != _digest(event):
-            raise DuplicateDocument(_changed(describe("event", event), self.uid))
+        if known is not None and known != digest(event):
+            raise DuplicateDocument(changed(describe("event", event), self.uid))
         return known is not None
 
     def _uids_of(self, stream: Stream) -> set[str]:
@@ -311,7 +311,7 @@ class Recorder:
     def _recorded_digest(self, stream: Stream, uid: str) -> int:
         self._finish_commit()
         items = self._read_back().event_items(stream.name)
-        return next(_digest(event) for _, event in items if event["uid"] == uid)
+        return next(digest(event) for _, event in items if event["uid"] == uid)
 
     def _read_back(self) -> RunFiles:
         return RunFiles(Folder(self.directory), "")
@@ -456,38 +456,3 @@ class Recorder:
             self._lock.remove()
         finally:
             self._lock.release()
-
-
-#: Stands for the digest of an event whose uid alone is remembered.
-_UNKNOWN = -1
-
-
-class _Sequence:
-    """The seq_nums of one stream, which nearly always rise, and once one does not, its events by uid."""
-
-    def __init__(self) -> None:
-        self.last: int = -1
-        self.digests: dict[str, int] | None = None
-
-    def remember(self, event: Mapping[str, Any]) -> None:
-        self.last = max(self.last, int(event["seq_num"]))
-        if self.digests is not None:
-            self.digests[event["uid"]] = _digest(event)
-
-
-def _identity(name: str, doc: Mapping[str, Any]) -> tuple[str, str]:
-    """Give what makes two documents the same one."""
-    identity = doc.get("uid", doc.get("datum_id"))
-    return name, identity if isinstance(identity, str) else repr(codec.plain(identity))
-
-
-def _changed(document: str, run: str) -> str:
-    return (
-        f"the {document} was inserted before with different content into run {run!r}; "
-        "the first stays, because a recorded document never changes"
-    )
-
-
-def _digest(doc: Mapping[str, Any]) -> int:
-    text = codec.canonical(doc)
-    return zlib.crc32(text) << 32 | zlib.adler32(text)
