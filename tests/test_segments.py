@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 import factories as make
 from equality import first_difference
-from filebroker import Broker, Catalog
+from filebroker import Broker, Catalog, SealWarning
 from filebroker.storing import recorder
 
 
@@ -146,6 +147,8 @@ def test_a_journal_that_cannot_be_forced_to_the_disk_is_not_trusted(
 
     monkeypatch.setattr(os, "fsync", failing)
     for _ in range(2):
-        with pytest.raises(OSError, match=r"cannot go on writing to"):
-            catalog.insert(*documents[1])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SealWarning)
+            with pytest.raises(OSError, match=r"cannot go on writing to"):
+                catalog.insert(*documents[1])
     assert [name for name, _ in Catalog(tmp_path, read_only=True).newest(1).documents()] == ["start"]

@@ -216,6 +216,31 @@ def sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
+def sync_path(root: str, path: str) -> None:
+    """Make the directories from one up to another survive a power cut.
+
+    Parameters
+    ----------
+    root
+        The last one to sync.
+    path
+        The first one, below it or the same.
+
+    Raises
+    ------
+    StorageError
+        The filesystem refused.
+    """
+    while True:
+        try:
+            sync_directory(path)
+        except OSError as error:
+            raise StorageError(error.errno, f"cannot force {path} to the disk: {error.strerror}") from error
+        if path == root or path == os.path.dirname(path):
+            return
+        path = os.path.dirname(path)
+
+
 def is_temporary(name: str) -> bool:
     """Tell whether a file is what `publish` leaves behind when its process dies."""
     return name.endswith(".tmp")

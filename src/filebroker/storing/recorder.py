@@ -355,6 +355,8 @@ class Recorder:
         head = {"format": layout.FORMAT, "state": "live", "run": self.uid, "segment": number}
         try:
             journal.append(encode_line(HEAD_ORDINAL, HEAD, head))
+            if self._sync != "never":
+                filesystem.sync_path(self._root if number == 0 else self.directory, self.directory)
         except StorageError:
             journal.close()
             filesystem.remove(path)
