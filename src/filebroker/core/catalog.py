@@ -232,10 +232,14 @@ class Catalog:
 
     def _find(self, uid: str) -> Run | None:
         """Give the run of exactly that uid."""
+        directory = self._directory_of(uid)
+        return None if directory is None else self._run(directory)
+
+    def _directory_of(self, uid: str) -> str | None:
         for directory in self._inventory:
             known = layout.uid_of(directory)
             if known == uid or (known is None and directory.endswith(layout.encode_name(uid))):
-                return self._run(directory)
+                return directory
         return None
 
     def close(self) -> None:
@@ -289,7 +293,7 @@ class Catalog:
 
     def has_uid(self, uid: str) -> bool:
         """Tell whether there is a run of exactly that uid."""
-        return any(layout.uid_of(directory) == uid for directory in self._inventory)
+        return self._directory_of(uid) is not None
 
     def by_uid(self, prefix: str) -> Run:
         """Give the run whose uid is, or alone begins with, some characters.

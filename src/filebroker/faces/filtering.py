@@ -75,7 +75,12 @@ class DocumentFilter:
         return data, stamps
 
     def _matches(self, name: str) -> bool:
-        return any(pattern.fullmatch(name) for pattern in self._patterns or ())
+        return matches_any(self._patterns or (), name)
+
+
+def matches_any(patterns: Iterable[str | re.Pattern[str]], name: str) -> bool:
+    """Tell whether one of some regular expressions matches a name completely."""
+    return any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
 def as_patterns(fields: Iterable[str] | None) -> list[str] | None:

@@ -5,9 +5,9 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from filebroker.core.run import Run
+from filebroker.core.run import Run, Stream
 from filebroker.faces import html
-from filebroker.faces.filtering import ALL, DocumentFilter, added_columns, as_patterns
+from filebroker.faces.filtering import ALL, DocumentFilter, added_columns, as_patterns, matches_any
 from filebroker.faces.wrapping import PrepareHook
 from filebroker.ground import times
 from filebroker.ground.documents import Document, describe, stream_name as stream_of
@@ -235,9 +235,8 @@ class Header:
         if stream_name not in self._run.stream_names:
             return
         stream = self._run[stream_name]
-        if fill and field in self._external_fields():
-            for event in stream.events():
-                self._refuse_external(event, self._external_fields([field]))
+        if fill:
+            self._check_filled(stream, [field], True)
         if field in stream.keys:
             yield from stream.values(field)
         else:
@@ -290,11 +289,9 @@ class Header:
         if not isinstance(stream_name, str) or stream_name not in self._run.stream_names:
             return frames.empty_frame()
         stream = self._run[stream_name]
-        keys = None if patterns is None else [key for key in stream.keys if _matches_any(patterns, key)]
-        external = self._external_fields(fill) if fill else {}
-        if external.keys() & set(stream.keys if keys is None else keys):
-            for event in stream.events():
-                self._refuse_external(event, external)
+        keys = None if patterns is None else [key for key in stream.keys if matches_any(patterns, key)]
+        if fill:
+            self._check_filled(stream, stream.keys if keys is None else keys, fill)
         frame = stream.to_pandas(keys, datetimes=convert_times or localize_times)
         if len(frame):
             for key, values in added_columns(stream, patterns, len(frame)).items():
@@ -319,6 +316,13 @@ class Header:
             for key, item in doc["data_keys"].items()
             if isinstance(item, Mapping) and item.get("external") and (wanted is None or key in wanted)
         }
+
+    def _check_filled(self, stream: Stream, keys: Iterable[str], fill: bool | Iterable[str]) -> None:
+        """Refuse to fill some keys of a stream, unless its events hold the data themselves."""
+        found = self._external_fields(fill)
+        external = {key: found[key] for key in keys if key in found}
+        for event in stream.events() if external else ():
+            self._refuse_external(event, external)
 
     def _refuse_external(self, event: Mapping[str, Any], external: Mapping[str, str]) -> None:
         """Say which handler is missing, unless the event holds the data themselves."""
@@ -373,7 +377,3 @@ class Header:
     def _repr_html_(self) -> str:
         title = html.heading(repr(self).strip("<>"))
         return title + html.run_tables(self._run.start, self._run.stop or {}, self._run.descriptors)
-
-
-def _matches_any(patterns: Iterable[str], name: str) -> bool:
-    return any(re.fullmatch(pattern, name) for pattern in patterns)

@@ -41,9 +41,6 @@ REQUIRED: dict[str, dict[str, tuple[type, ...]]] = {
     "bulk_datum": {"resource": _STRING, "datum_ids": _ANY, "datum_kwarg_list": _ANY},
 }
 
-#: Names of documents that describe external files.
-ASSET_NAMES = frozenset({"resource", "datum", "datum_page", "stream_resource", "stream_datum"})
-
 #: The keys of an event, in the order in which the RunEngine puts them.
 EVENT_KEYS = ("uid", "time", "data", "timestamps", "seq_num", "filled", "descriptor")
 

@@ -8,7 +8,7 @@ import contextlib
 import errno
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.request import url2pathname
 
@@ -85,16 +85,12 @@ class Folder:
         StorageError
             It cannot be read.
         """
-        try:
+        with _reading(self.path(name)):
             if self.local is not None:
                 with open(self.path(name), "rb") as file:
                     file.seek(start)
                     return file.read()
             data: bytes = self._fs.cat_file(self.path(name))[start:]
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise StorageError(error.errno, f"cannot read {self.path(name)}: {error.strerror or error}") from error
         return data
 
     def read_end(self, name: str, size: int) -> tuple[bytes, int]:
@@ -107,15 +103,10 @@ class Folder:
         StorageError
             It cannot be read.
         """
-        try:
-            with open(self.path(name), "rb") as file:
-                total = file.seek(0, os.SEEK_END)
-                file.seek(max(0, total - size))
-                return file.read(), total
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise StorageError(error.errno, f"cannot read {self.path(name)}: {error.strerror}") from error
+        with _reading(self.path(name)), open(self.path(name), "rb") as file:
+            total = file.seek(0, os.SEEK_END)
+            file.seek(max(0, total - size))
+            return file.read(), total
 
     def names(self, name: str = "") -> list[str]:
         """List the names in a directory, sorted; what is no directory has none.
@@ -151,6 +142,17 @@ class Folder:
         if self.local is not None:
             return os.path.exists(self.path(name))
         return bool(self._fs.exists(self.path(name)))
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Give every failure but an absent file as a `StorageError`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageError(error.errno, f"cannot read {path}: {error.strerror or error}") from error
 
 
 def publish(path: str, data: bytes, *, sync: bool) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from typing import Protocol
 
 #: Seconds between two rounds; a power cut loses no more than this.
@@ -61,7 +62,7 @@ class Flusher:
     def _run(self) -> None:
         while True:
             self._wake.wait()
-            threading.Event().wait(INTERVAL)
+            time.sleep(INTERVAL)
             with self._mutex:
                 for file in self._files:
                     if file.unsynced:

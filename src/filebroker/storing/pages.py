@@ -127,7 +127,7 @@ class Page:
             "filled": filled,
             "descriptor": descriptors,
         }
-        order = [key for key in self.footer.get("order", EVENT_KEYS) if key in parts]
+        order = self.order
         order += [key for key in parts if key not in order]
         rows = zip(*(parts[key] for key in order), strict=True)
         for ordinal, is_paged, more, row in zip(ordinals, paged, extra, rows, strict=True):

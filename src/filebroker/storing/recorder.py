@@ -250,11 +250,10 @@ class Recorder:
 
     def _heal(self) -> None:
         """Make the memory of the present segment what its journal says, after an interrupt."""
-        lines = self._journal.reread()
+        lines, number = self._journal.reread(), layout.segment_number(self._journal.path)
         # A segment that was begun but never came into use holds nothing but its head.
-        number = layout.segment_number(self._journal.path) + 1
-        filesystem.remove(os.path.join(self.directory, layout.journal_name(number)))
-        self._segment, self._latest = Segment(layout.segment_number(self._journal.path), self._streams), None
+        filesystem.remove(os.path.join(self.directory, layout.journal_name(number + 1)))
+        self._segment, self._latest = Segment(number, self._streams), None
         for line in lines:
             if line.name in ("event", "event_page"):
                 self._remember_events(line)
