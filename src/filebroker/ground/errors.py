@@ -52,8 +52,16 @@ class InvalidLookup(FilebrokerError, ValueError):
     """A lookup such as ``db[3:]`` that has no meaning for a catalog of runs."""
 
 
+class InvalidKey(FilebrokerError, TypeError):
+    """What was given to look a run up by is of a type that can name none."""
+
+
 class InvalidQuery(FilebrokerError, ValueError):
     """A search that cannot be understood."""
+
+
+class QueryTimeout(InvalidQuery, TimeoutError):
+    """A regular expression of a search takes too long to try."""
 
 
 class MissingHandler(FilebrokerError, KeyError):
@@ -116,6 +124,10 @@ class DamagedRunWarning(FilebrokerWarning):
 
 class RecoveryWarning(FilebrokerWarning):
     """A run whose recording was cut short was found, and what was done about it."""
+
+
+class LedgerWarning(FilebrokerWarning):
+    """The list of a catalog's runs, or what is derived from it on this machine, is damaged."""
 
 
 class SealWarning(FilebrokerWarning):
