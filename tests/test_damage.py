@@ -248,7 +248,7 @@ OF_LINES = [
 @pytest.mark.parametrize("kind", ["documents", "pages"])
 def test_no_mutation_of_a_file_changes_an_answer_in_silence(catalog_copy, original, kind):
     """The damage is done in place and mended afterwards, because copies of catalogs take long."""
-    files = sorted(catalog_copy.rglob(layout.DOCUMENTS if kind == "documents" else "*.parquet"))
+    files = sorted(catalog_copy.glob(f"2*/**/{layout.DOCUMENTS if kind == 'documents' else '*.parquet'}"))
     mutations = OF_ANY_FILE + OF_LINES if kind == "documents" else OF_ANY_FILE
     silent = []
     for seed in range(MUTATIONS // 2):
@@ -270,7 +270,7 @@ def test_no_mutation_of_a_file_changes_an_answer_in_silence(catalog_copy, origin
 
 def test_no_flipped_bit_in_the_headers_or_footer_of_a_big_page_changes_an_answer_in_silence(catalog_copy, original):
     """Parquet's checksums guard the content of pages, not their headers, and big files are not hashed whole."""
-    path = max(catalog_copy.rglob("*.parquet"), key=os.path.getsize)
+    path = max(catalog_copy.glob("2*/**/*.parquet"), key=os.path.getsize)
     whole = path.read_bytes()
     group = pq.ParquetFile(path).metadata.row_group(0)
     starts = [

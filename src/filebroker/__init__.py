@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "filebroker.core.catalog": ("Catalog",),
     "filebroker.core.run": ("Run", "Stream"),
+    "filebroker.core.runs": ("Selection",),
     "filebroker.faces.broker": ("Broker", "temp", "temp_config"),
     "filebroker.faces.filtering": ("ALL",),
     "filebroker.faces.header": ("Header",),
@@ -41,11 +42,11 @@ _MODULES = {
     "filebroker.ground.config": ("describe_configs", "list_configs", "lookup_config"),
     "filebroker.ground.errors": (
         *("FilebrokerError", "InvalidDocument", "UnstorableValue", "UnknownDocumentName", "UnknownRun"),
-        *("DuplicateDocument", "RunNotFound", "NotEnoughRuns", "AmbiguousPrefix", "InvalidLookup"),
-        *("InvalidQuery", "MissingHandler", "DamagedRun", "NothingRecorded", "CatalogNotFound"),
+        *("DuplicateDocument", "RunNotFound", "NotEnoughRuns", "AmbiguousPrefix", "InvalidLookup", "InvalidKey"),
+        *("InvalidQuery", "QueryTimeout", "MissingHandler", "DamagedRun", "NothingRecorded", "CatalogNotFound"),
         *("ConfigNotFound", "UnknownCatalogName", "InvalidConfig", "UnsupportedFormat", "ReadOnlyCatalog"),
         *("StorageError", "NotSupported"),
-        *("FilebrokerWarning", "DamagedRunWarning", "RecoveryWarning", "SealWarning"),
+        *("FilebrokerWarning", "DamagedRunWarning", "RecoveryWarning", "LedgerWarning", "SealWarning"),
     ),
 }
 _ORIGINS = {name: module for module, names in _MODULES.items() for name in names}

@@ -1,31 +1,33 @@
 """The catalog: documents go in by `Catalog.insert`, runs come out newest first."""
 
+import contextlib
 import functools
 import os
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from filebroker.core.recording import Recording
 from filebroker.core.run import Run
-from filebroker.finding import matching
+from filebroker.core.runs import Runs
 from filebroker.finding.inventory import Inventory
-from filebroker.ground import codec, filesystem, times
+from filebroker.finding.library import Library, Progress
+from filebroker.finding.manifest import Entry
+from filebroker.finding.search import Search
+from filebroker.finding.survey import Survey
+from filebroker.ground import codec, filesystem
 from filebroker.ground.documents import describe
 from filebroker.ground.errors import (
-    AmbiguousPrefix,
     CatalogNotFound,
     DamagedRun,
     DamagedRunWarning,
     InvalidConfig,
-    NotEnoughRuns,
     NothingRecorded,
     NotSupported,
     ReadOnlyCatalog,
     RecoveryWarning,
-    RunNotFound,
     StorageError,
     UnstorableValue,
     UnsupportedFormat,
@@ -37,10 +39,9 @@ from filebroker.storing.recovery import Recovery, recover_all
 
 #: So many runs, and so many bytes of their documents, are kept in memory once they were read.
 _KEPT_RUNS, _KEPT_BYTES = 1024, 16 << 20
-_LISTED_CANDIDATES = 10
 
 
-class Catalog:
+class Catalog(Runs):
     """A folder of runs.
 
     Opening a catalog lists no runs.  Runs whose recording died on this machine are sealed on the way, and
@@ -91,12 +92,13 @@ class Catalog:
             raise CatalogNotFound(f"{self.folder.local} is a file; a catalog is a directory")
         self.read_only = read_only
         self._sync: Sync = sync
-        self._inventory = Inventory(self.folder)
+        self._id: str | None = None
+        self._library: Library | None = None
         self._runs: OrderedDict[str, tuple[Run, int]] = OrderedDict()
         self._kept_bytes = 0
         self._unreadable: set[str] = set()
         self._recording: Recording | None = None
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
         if self._check_marker() and not read_only and self.folder.local is not None:
             self._recover(self.folder.local, anywhere=False)
 
@@ -114,14 +116,24 @@ class Catalog:
     def _check_marker(self) -> bool:
         """Tell whether the folder is a catalog already; refuse one that can be none."""
         try:
-            text = self.folder.read(layout.MARKER)
+            self._read_marker()
         except FileNotFoundError:
             return self._check_unmarked()
-        except OSError as error:
-            raise StorageError(error.errno, f"cannot read {self.folder.path(layout.MARKER)}: {error}") from error
+        return True
+
+    def _read_marker(self) -> None:
+        """Learn what the catalog's marker says.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is none.
+        """
+        text = self.folder.read(layout.MARKER)
         try:
             marker = codec.loads(text)
             version, requires = marker["format"], list(marker.get("requires", []))
+            self._id = str(marker["id"]) if "id" in marker else None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UnsupportedFormat(
                 f"{self.folder.path(layout.MARKER)} is damaged ({error!r}); the runs beside it are unharmed. "
@@ -132,13 +144,12 @@ class Catalog:
                 f"the catalog {self.folder.url} has format {version} {requires or ''}, and this version of filebroker "
                 f"reads format {layout.FORMAT}; upgrade filebroker"
             )
-        return True
 
     def _check_unmarked(self) -> bool:
         names = [name for name in self.folder.names() if not _is_ours(name)]
         if layout.MARKER in names:  # another process has just made the catalog
             return self._check_marker()
-        if next(iter(self._inventory), None) is not None:
+        if next(iter(Inventory(self.folder)), None) is not None:
             return True  # copied without its marker
         if names:
             raise CatalogNotFound(
@@ -168,7 +179,7 @@ class Catalog:
 
     def _recover(self, root: str, *, anywhere: bool) -> None:
         try:
-            recoveries = recover_all(root, anywhere=anywhere)
+            recoveries = recover_all(root, anywhere=anywhere, announce=self._announce)
         except OSError as error:
             warnings.warn(
                 f"the catalog {root} has runs whose recording was cut short, and they cannot be sealed: {error}. "
@@ -180,6 +191,12 @@ class Catalog:
         for recovery in recoveries:
             if message := _explain(recovery):
                 warnings.warn(message, RecoveryWarning, stacklevel=4)
+
+    def _announce(self, directory: str) -> None:
+        """Put a run that was sealed now into the ledger, if there is one: else its directory says enough."""
+        library = self.library
+        if library.has_ledger:
+            library.record(directory, sync=self._sync != "never")
 
     # -- the door in
 
@@ -227,122 +244,93 @@ class Catalog:
             )
         with self._mutex:
             if self._recording is None:
-                self._recording = Recording(self.folder.local, self._find, self._sync)
+                self._recording = Recording(self.folder.local, self, self._sync)
             return self._recording
 
-    def _find(self, uid: str) -> Run | None:
-        """Give the run of exactly that uid."""
-        directory = self._directory_of(uid)
-        return None if directory is None else self._run(directory)
-
-    def _directory_of(self, uid: str) -> str | None:
-        for directory in self._inventory:
-            known = layout.uid_of(directory)
-            if known == uid or (known is None and directory.endswith(layout.encode_name(uid))):
-                return directory
-        return None
-
     def close(self) -> None:
-        """Stop recording; runs without a stop document are sealed when the catalog is next opened."""
+        """Stop recording, and close what was opened to find runs; the catalog can still be read.
+
+        Runs without a stop document are sealed when the catalog is next opened.
+        """
         if self._recording is not None:
             self._recording.close()
             self._recording = None
+        if self._library is not None:
+            self._library.close()
 
     # -- the door out
 
-    def __iter__(self) -> Iterator[Run]:
-        """Give the runs, newest start first.
+    @property
+    def catalog(self) -> "Catalog":
+        """The catalog itself."""
+        return self
 
-        A run that cannot be read is passed over, and a `DamagedRunWarning` names it.
+    @property
+    def place(self) -> str:
+        """Where the catalog is, for messages."""
+        return (
+            self.folder.url if self.folder.exists() else f"{self.folder.url}, which does not exist yet; check the path"
+        )
+
+    @property
+    def library(self) -> Library:
+        """What is known of the runs."""
+        with self._mutex:
+            if self._library is None or (self._id is None and self.folder.local is not None and self._find_id()):
+                writable = not self.read_only and self.folder.local is not None
+                self._library = Library(self.folder, self._id, writable=writable, is_busy=self._is_recording)
+            return self._library
+
+    def _find_id(self) -> bool:
+        """Look for the id that another process may have given the catalog meanwhile."""
+        with contextlib.suppress(FileNotFoundError):
+            self._read_marker()
+        return self._id is not None
+
+    def _is_recording(self) -> bool:
+        recording = self._recording
+        return recording is not None and recording.is_busy
+
+    def _search(self) -> Search:
+        library = self.library
+        library.sync()
+        return Search(library)
+
+    def _open(self, entry: Entry) -> Run | None:
+        return self._run(entry.path)
+
+    def refresh(self) -> Survey:
+        """Look through the run directories for runs that were copied there, or removed, by hand.
+
+        Runs that are recorded are found without it.
+
+        Returns
+        -------
+        Survey
+            What was found: ``added``, ``changed``, ``removed`` and ``unreadable``.
         """
-        for directory in self._inventory:
-            run = self._run(directory)
-            if run is not None:
-                yield run
+        library = self.library
+        library.sync()
+        found = library.refresh()
+        with self._mutex:
+            for record in found.records:
+                self._forget_run(record.path)
+        return found
 
-    def __len__(self) -> int:
-        return len(self._inventory)
-
-    def newest(self, number: int) -> Run:
-        """Give the n-th newest run, 1 being the newest.
-
-        Raises
-        ------
-        NotEnoughRuns
-            There are fewer runs.
-        """
-        count = 0
-        for count, run in enumerate(self, start=1):
-            if count == number:
-                return run
-        missing = "" if count or self.folder.exists() else ", which does not exist yet; check the path"
-        raise NotEnoughRuns(f"Catalog only contains {count} runs. It is {self.folder.url}{missing}")
-
-    def by_scan_id(self, scan_id: int) -> Run:
-        """Give the newest run with that scan_id.
-
-        Raises
-        ------
-        RunNotFound
-            No run has it.
-        """
-        for run in self:
-            if run.start.get("scan_id") == scan_id:
-                return run
-        raise RunNotFound(f"No run with scan_id={scan_id} in {self.folder.url}")
-
-    def has_uid(self, uid: str) -> bool:
-        """Tell whether there is a run of exactly that uid."""
-        return self._directory_of(uid) is not None
-
-    def by_uid(self, prefix: str) -> Run:
-        """Give the run whose uid is, or alone begins with, some characters.
-
-        Raises
-        ------
-        RunNotFound
-            No uid begins so.
-        AmbiguousPrefix
-            Several do; the message lists them.
-        """
-        candidates = []
-        for directory in self._inventory:
-            uid = layout.uid_of(directory)
-            if uid is None:
-                run = self._run(directory)
-                uid = run.uid if run is not None else ""
-            if uid == prefix and (run := self._run(directory)) is not None:
-                return run
-            if uid.startswith(prefix):
-                candidates.append(directory)
-        runs = [run for directory in candidates[: _LISTED_CANDIDATES + 1] if (run := self._run(directory)) is not None]
-        if not runs:
-            raise RunNotFound(f"no run in {self.folder.url} has a uid that begins with {prefix!r}")
-        if len(runs) > 1:
-            raise AmbiguousPrefix(_list_candidates(prefix, len(candidates), runs))
-        return runs[0]
-
-    def search(self, text: str | None = None, query: Mapping[str, Any] | None = None) -> Iterator[Run]:
-        """Give the runs whose start documents answer a search, newest first.
+    def reindex(self, progress: Progress | None = None) -> None:
+        """Make everything that is derived from the run directories anew: the ledger and the index.
 
         Parameters
         ----------
-        text
-            Words; a run is found if one of them is among the words of its start document's values.
-        query
-            Values by key or dotted path; a run is found if it has them all.
-
-        Raises
-        ------
-        InvalidQuery
-            The query uses an operator.
+        progress
+            Is called with what is being done, how far it has come, and of how much.
         """
-        wanted = matching.check_query(query or {})
-        return (
-            run
-            for run in self
-            if (text is None or matching.has_words(run.start, text)) and matching.matches(run.start, wanted)
-        )
+        self.library.reindex(progress)
+
+    def clear_cache(self) -> None:
+        """Remove what is kept of this catalog on this machine; it is made anew when it is needed."""
+        self.library.remove()
+        self._library = None
 
     def _run(self, directory: str) -> Run | None:
         """Give a run, or warn that it cannot be read."""
@@ -360,16 +348,20 @@ class Catalog:
                 warnings.warn(f"{error}. The other runs are given", DamagedRunWarning, stacklevel=4)
             return None
         with self._mutex:
-            self._kept_bytes += run.size - self._runs.pop(directory, (run, 0))[1]
+            self._forget_run(directory)
+            self._kept_bytes += run.size
             self._runs[directory] = run, run.size
             while len(self._runs) > _KEPT_RUNS or self._kept_bytes > _KEPT_BYTES:
                 self._kept_bytes -= self._runs.popitem(last=False)[1][1]
         return run
 
+    def _forget_run(self, directory: str) -> None:
+        self._kept_bytes -= self._runs.pop(directory, (None, 0))[1]
+
 
 def _is_ours(name: str) -> bool:
     """Tell whether a name may be in a folder that is about to become a catalog."""
-    return name.startswith(".") or name == layout.LIVE or filesystem.is_temporary(name)
+    return name.startswith(".") or name in (layout.LIVE, layout.LEDGER) or filesystem.is_temporary(name)
 
 
 def _explain(recovery: Recovery) -> str:
@@ -387,13 +379,3 @@ def _explain(recovery: Recovery) -> str:
             return f"the run in {recovery.directory} was cut short and cannot be sealed: {recovery.detail}"
         case _:
             return ""
-
-
-def _list_candidates(prefix: str, count: int, runs: list[Run]) -> str:
-    lines = [f"{prefix!r} is the beginning of {count} uids; give more characters:"]
-    for run in runs[:_LISTED_CANDIDATES]:
-        start = run.start
-        lines.append(
-            f"  {run.uid}  {times.local(start['time'])}  scan_id {start.get('scan_id')}  {start.get('plan_name', '')}"
-        )
-    return "\n".join(lines + ["  ..."] * (count > _LISTED_CANDIDATES))

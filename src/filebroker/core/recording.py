@@ -3,17 +3,29 @@
 import os
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from filebroker.core.replay import Replay
 from filebroker.core.run import Run
+from filebroker.finding.library import Library
 from filebroker.ground import codec, filesystem
 from filebroker.ground.documents import check, describe, modernise
 from filebroker.ground.errors import DuplicateDocument, UnknownRun
 from filebroker.storing import layout
 from filebroker.storing.recorder import Recorder, Sync
+
+
+class Shelf(Protocol):
+    """What a recording needs of the catalog."""
+
+    @property
+    def library(self) -> Library:
+        """What is known of the runs."""
+
+    def of_uid(self, uid: str) -> Run | None:
+        """Give the run of a uid, None if there is none."""
 
 
 class Recording:
@@ -23,14 +35,14 @@ class Recording:
     ----------
     root
         Local path of the catalog.
-    find
-        Gives the run of a uid if the catalog has one.
+    shelf
+        Gives the run of a uid if the catalog has one, and the list of its runs.
     sync
         When documents are forced to the disk, see `Catalog`.
     """
 
-    def __init__(self, root: str, find: Callable[[str], Run | None], sync: Sync) -> None:
-        self._root, self._find, self._sync = root, find, sync
+    def __init__(self, root: str, shelf: Shelf, sync: Sync) -> None:
+        self._root, self._shelf, self._sync = root, shelf, sync
         # Who records the documents that name a run, descriptor or resource.
         self._owners: dict[str, Recorder | Replay] = {}
         self._mutex = threading.RLock()
@@ -72,7 +84,7 @@ class Recording:
         if isinstance(owner, Recorder):
             owner.insert("start", start)
             return
-        recorded = self._find(uid)
+        recorded = self._shelf.of_uid(uid)
         if recorded is not None and recorded.state == "live":
             raise DuplicateDocument(
                 f"the run {uid!r} is being recorded by another process or another catalog object, in "
@@ -83,7 +95,23 @@ class Recording:
             self._owners[uid] = Replay(recorded.files, start)
             return
         mark(self._root)
-        self._owners[uid] = Recorder(self._root, start, sync=self._sync)
+        self._shelf.library.begin()
+        recorder = Recorder(self._root, start, sync=self._sync, announce=self._announce)
+        try:
+            self._announce(recorder.name)
+        except BaseException:
+            recorder.abandon()
+            raise
+        self._owners[uid] = recorder
+
+    def _announce(self, directory: str) -> None:
+        """Put a run into the ledger as it is now."""
+        self._shelf.library.record(directory, sync=self._sync != "never")
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a run is being recorded."""
+        return bool(self._owners)
 
     def _owner(self, name: str, doc: Mapping[str, Any]) -> Recorder | Replay:
         """Find the run that a document belongs to."""

@@ -1,27 +1,30 @@
 """The broker: databroker v1's prompt over a folder."""
 
-import contextlib
 import os
 import tempfile
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, overload
 
 from filebroker.core.catalog import Catalog
+from filebroker.core.runs import Runs
+from filebroker.faces.browsing import RunCatalog
 from filebroker.faces.filtering import ALL, as_patterns
 from filebroker.faces.header import Header
 from filebroker.faces.results import Results
 from filebroker.faces.wrapping import PrepareHook, unwrap, wrap_in_deprecated_doct
+from filebroker.finding.survey import Survey
 from filebroker.ground import config
 from filebroker.ground.errors import (
     ConfigNotFound,
     InvalidConfig,
+    InvalidKey,
     InvalidLookup,
-    InvalidQuery,
+    NotEnoughRuns,
     NotSupported,
-    RunNotFound,
     UnknownCatalogName,
 )
 from filebroker.storing.recorder import Sync
@@ -29,15 +32,13 @@ from filebroker.storing.recorder import Sync
 if TYPE_CHECKING:
     import pandas as pd
 
-_LATER_KEYWORDS = {
-    **dict.fromkeys(("since", "until", "start_time", "stop_time"), "header.start['time']"),
-    "data_key": "header.fields()",
-}
 #: What databroker's Broker has and this one does not have yet.
 _TO_COME = frozenset(
-    {"v2", "reg", "fs", "get_images", "add_filter", "clear_filters", "filters", "alias", "dynamic_alias", "aliases"}
-    | {"export", "export_size", "stats", "from_config", "get_config", "fill_event", "fill_events"}
+    {"reg", "fs", "get_images", "export", "export_size", "stats", "from_config", "get_config"}
+    | {"fill_event", "fill_events"}
 )
+#: The old names of the keywords for time ranges.
+_OLD_KEYWORDS = {"start_time": "since", "stop_time": "until"}
 
 
 class Broker:
@@ -46,8 +47,8 @@ class Broker:
     Parameters
     ----------
     catalog
-        A directory, an fsspec URL, or a `Catalog`.  A directory that is missing or empty becomes a catalog
-        when the first document is inserted.
+        A directory, an fsspec URL, a `Catalog`, or the runs that a search of one found.  A directory that
+        is missing or empty becomes a catalog when the first document is inserted.
     storage_options
         Arguments of the fsspec filesystem.
     read_only
@@ -74,7 +75,7 @@ class Broker:
 
     def __init__(
         self,
-        catalog: str | os.PathLike[str] | Catalog,
+        catalog: str | os.PathLike[str] | Runs,
         *,
         storage_options: Mapping[str, Any] | None = None,
         read_only: bool = False,
@@ -82,13 +83,17 @@ class Broker:
         name: str | None = None,
         external_fetchers: Mapping[str, Callable[[Any, Any], Any]] | None = None,
     ) -> None:
-        if isinstance(catalog, Catalog):
+        if isinstance(catalog, Runs):
             if storage_options or read_only or sync != "interval":
                 raise InvalidConfig("these options belong to the Catalog; give them when it is made")
         else:
             catalog = Catalog(catalog, storage_options=storage_options, read_only=read_only, sync=sync)
-        self._catalog = catalog
+        self._runs = catalog
         self.name = name
+        #: Conditions that every search has to fulfil as well; see `add_filter`.
+        self.filters: dict[str, Any] = {}
+        #: Searches that have a name; see `alias` and `dynamic_alias`.
+        self.aliases: dict[str, Mapping[str, Any] | Callable[[], Mapping[str, Any]]] = {}
         self.external_fetchers: dict[str, Callable[[Any, Any], Any]] = dict(external_fetchers or {})
         #: Every document handed out passes through this function of name and document.
         self.prepare_hook: PrepareHook = wrap_in_deprecated_doct
@@ -119,17 +124,22 @@ class Broker:
 
     def __repr__(self) -> str:
         label = f"{self.name!r} " if self.name else ""
-        return f"<Broker {label}at {self._catalog.folder.url}>"
+        return f"<Broker {label}at {self._runs.place}>"
 
     @property
     def catalog(self) -> Catalog:
         """The catalog behind the prompt."""
-        return self._catalog
+        return self._runs.catalog
 
     @property
     def v1(self) -> "Broker":
         """The broker itself, for scripts that ask for version 1."""
         return self
+
+    @cached_property
+    def v2(self) -> RunCatalog:
+        """The same runs as a mapping that can be searched with `RunCatalog.search`."""
+        return RunCatalog(self, self._runs, self.name)
 
     # -- recording
 
@@ -152,24 +162,27 @@ class Broker:
         """
         if name in ("bulk_events", "bulk_datum"):
             warnings.warn(f"{name} is an old form; its parts are stored one by one", UserWarning, stacklevel=2)
-        self._catalog.insert(name, doc if type(doc) is dict else unwrap(doc))
+        self.catalog.insert(name, doc if type(doc) is dict else unwrap(doc))
 
     def close(self) -> None:
         """Stop recording; see `Catalog.close`."""
-        self._catalog.close()
+        self.catalog.close()
 
     # -- finding
 
     def __call__(self, text_search: str | None = None, **query: Any) -> Results:
-        """Search the start documents.
+        """Search the runs by their start documents.
 
         Parameters
         ----------
         text_search
-            Words; a run is found if one of them is among the words of its start document's values.
+            Words; a run is found if one of them is among the words of its start document's values, or of
+            its stop document's ``reason``.  Quotes make a phrase, a minus excludes, ``rob*`` finds words
+            that begin so, and ``field:word`` looks in one field.
         **query
-            Values by key; ``**{'sample.name': 'LaB6'}`` for nested ones.  A list has a value if one of its
-            items equals it.
+            ``since`` and ``until`` limit the start time, both included; ``data_key`` asks for a field in a
+            descriptor.  Everything else is a condition of MongoDB's query language:
+            ``plan_name='scan'``, ``**{'sample.name': 'LaB6'}``, ``num_points={'$gt': 10}``.
 
         Returns
         -------
@@ -179,7 +192,9 @@ class Broker:
         Raises
         ------
         InvalidQuery
-            The search uses an operator, or a keyword for time ranges, which are not offered yet.
+            The search cannot be understood.
+        TypeError
+            A keyword and its old name are both given.
 
         Examples
         --------
@@ -187,19 +202,97 @@ class Broker:
         >>> {header.start["plan_name"] for header in db(plan_name="grid_scan")}
         {'grid_scan'}
         """
-        for keyword, place in _LATER_KEYWORDS.items():
-            if keyword in query:
-                raise InvalidQuery(
-                    f"searching by {keyword!r} is not offered yet; loop over the headers, db(), and look at {place}"
-                )
-        if text_search is not None and not isinstance(text_search, str):
-            raise InvalidQuery(
-                f"the words to search for are a {type(text_search).__name__}; give a string, and values by key as in "
-                "db(plan_name='scan') or db(**{'sample.name': 'LaB6'})"
-            )
-        self._catalog.search(text_search, query)  # refuses what it does not understand, at once
         shown = [repr(text_search)] * (text_search is not None) + [f"{key}={value!r}" for key, value in query.items()]
-        return Results(self, lambda: self._catalog.search(text_search, query), f"db({', '.join(shown)})")
+        runs, filter_key = self._narrowed(self._runs, None, self.filters) if self.filters else (self._runs, None)
+        runs, data_key = self._narrowed(runs, text_search, query)
+        return Results(self, runs, f"db({', '.join(shown)})", data_key or filter_key)
+
+    @staticmethod
+    def _narrowed(runs: Runs, text: str | None, keywords: Mapping[str, Any]) -> tuple[Runs, str | None]:
+        """Give the runs that answer to keywords, and the field that they shall have."""
+        query = dict(keywords)
+        for old, new in _OLD_KEYWORDS.items():
+            if old in query:
+                if new in query:
+                    raise TypeError(f"{old} is the old name of {new}; give one of them")
+                warnings.warn(f"{old} has a new name: {new}", UserWarning, stacklevel=4)
+                query[new] = query.pop(old)
+        since, until, data_key = query.pop("since", None), query.pop("until", None), query.pop("data_key", None)
+        if text is None and not query and since is None and until is None:
+            return runs, data_key
+        return runs.search(query, text=text, since=since, until=until), data_key
+
+    def add_filter(self, **query: Any) -> None:
+        """Add conditions that every search has to fulfil as well, as keywords of a search.
+
+        Lookups such as ``db[-1]`` are not filtered.
+
+        Examples
+        --------
+        >>> db = Broker.named("example")
+        >>> db.add_filter(plan_name="grid_scan")
+        >>> len(db()), db.filters
+        (1, {'plan_name': 'grid_scan'})
+        >>> db.clear_filters()
+        """
+        self.filters.update(query)
+
+    def clear_filters(self, **ignored: Any) -> None:
+        """Remove all filters."""
+        self.filters.clear()
+
+    def alias(self, key: str, **query: Any) -> None:
+        """Give a search a name: ``db.alias('cal', purpose='calibration')`` makes ``db.cal``.
+
+        Parameters
+        ----------
+        key
+            The name.
+        **query
+            Keywords of the search.
+
+        Raises
+        ------
+        InvalidLookup
+            The broker has something else of that name.
+        """
+        self._add_alias(key, query)
+
+    def dynamic_alias(self, key: str, func: Callable[[], Mapping[str, Any]]) -> None:
+        """Give a name to a search whose keywords a function gives whenever the name is used.
+
+        Parameters
+        ----------
+        key
+            The name.
+        func
+            Gives the keywords, as in ``lambda: {'since': time.time() - 86400}``.
+
+        Raises
+        ------
+        InvalidLookup
+            The broker has something else of that name.
+        """
+        self._add_alias(key, func)
+
+    def _add_alias(self, key: str, query: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
+        if key not in self.aliases and (hasattr(type(self), key) or key in self.__dict__):
+            raise InvalidLookup(f"{key!r} is not a legal alias, because a Broker has something of that name")
+        self.aliases[key] = query
+
+    def refresh(self) -> Survey:
+        """Find runs that were copied into the catalog, or removed from it, by hand; see `Catalog.refresh`."""
+        return self.catalog.refresh()
+
+    def keys_seen(self) -> "pd.DataFrame":
+        """Tell which keys the start documents have, to know what can be searched for; see `Runs.keys_seen`.
+
+        Examples
+        --------
+        >>> Broker.named("example").keys_seen().loc["plan_name", "types"]
+        'string'
+        """
+        return self._runs.keys_seen()
 
     @overload
     def __getitem__(self, key: int | str) -> Header: ...
@@ -227,42 +320,29 @@ class Broker:
             Several uids begin so; the message lists them.
         InvalidLookup
             A slice that counts from the oldest run.
+        InvalidKey
+            The key is none of these.
         """
         if isinstance(key, slice):
             return self._slice(key)
         if isinstance(key, str):
-            return self._by_text(key)
+            return Header(self, self._runs.lookup(key))
         if isinstance(key, Header):
             return key
         if isinstance(key, bytes) or key is None:
-            raise TypeError(f"{key!r} names no run; give a position, a scan_id or a uid")
+            raise InvalidKey(f"{key!r:.200} names no run; give a position, a scan_id or a uid")
         if isinstance(key, Iterable):
             return [self[item] for item in key]
-        number = int(key)
-        run = self._catalog.newest(-number) if number < 0 else self._catalog.by_scan_id(number)
-        return Header(self, run)
+        return Header(self, self._runs.lookup(key))
 
     def _slice(self, key: slice) -> list[Header]:
         """Give the headers of a slice, all from one look at the catalog."""
         indices = _indices(key)
         reach = -min(indices, default=0)
-        newest = list(islice(self._catalog, reach))
+        newest = list(islice(self._runs, reach))
         if len(newest) < reach:
-            self._catalog.newest(reach)  # says how many there are
+            raise NotEnoughRuns(f"Catalog only contains {len(newest)} runs. It is {self._runs.place}")
         return [Header(self, newest[-index - 1]) for index in reversed(indices)]
-
-    def _by_text(self, key: str) -> Header:
-        """Find a run by its uid, or by its number where the text is one."""
-        is_number = key.strip().lstrip("+-").isdecimal()
-        if is_number and not self._catalog.has_uid(key):
-            try:
-                header: Header = self[int(key)]
-            except RunNotFound as error:
-                with contextlib.suppress(RunNotFound):  # digits may begin a uid as well
-                    return Header(self, self._catalog.by_uid(key))
-                raise RunNotFound(f"{error}, and no uid begins with {key!r}") from None
-            return header
-        return Header(self, self._catalog.by_uid(key))
 
     # A broker has no length and is no list of runs: db() gives them all.
     __iter__ = None
@@ -272,10 +352,17 @@ class Broker:
         return True
 
     def __getattr__(self, name: str) -> Any:
+        aliases = self.__dict__.get("aliases", {})
+        if name in aliases:
+            query = aliases[name]
+            return self(**(query() if callable(query) else query))
         raise AttributeError(
             f"a Broker has no {name!r}"
             + " yet; docs/how-to/move-from-databroker.md says what is to come" * (name in _TO_COME)
         )
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self.aliases})
 
     def fetch_external(self, start: Any, stop: Any) -> dict[str, Any]:
         """Give what each of `external_fetchers` gives for a run."""
@@ -423,6 +510,7 @@ def temp() -> Broker:
 
 def _discard(catalog: Catalog, directory: "tempfile.TemporaryDirectory[str]") -> None:
     catalog.close()
+    catalog.clear_cache()
     directory.cleanup()
 
 

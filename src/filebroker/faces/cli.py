@@ -12,7 +12,6 @@ from filebroker import __version__
 
 if TYPE_CHECKING:
     from filebroker.faces.broker import Broker
-    from filebroker.faces.header import Header
 
 _EXAMPLES = """\
 examples:
@@ -20,6 +19,8 @@ examples:
   filebroker ls                              the catalogs that have a name
   filebroker ls example                      its newest runs
   filebroker ls example good sample          its runs with one of these words
+  filebroker ls example plan_name=scan --since 2025-11
+  filebroker keys example                    what its runs can be searched by
   filebroker show example -1                 the newest run
   filebroker table /data/beamtime 42         the table of the run with scan_id 42
 """
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from filebroker.ground.errors import FilebrokerError
 
-    options = _parser().parse_args(arguments)
+    options = _parse(arguments)
     try:
         options.verb(options)
         sys.stdout.flush()
@@ -54,6 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; words to search for may also come after options, which argparse does not foresee."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and (not hasattr(options, "words") or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.words += rest
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,7 +83,16 @@ def _parser() -> argparse.ArgumentParser:
     ls.add_argument("catalog", nargs="?", help="a name, a directory or a URL")
     ls.add_argument("words", nargs="*", help="only runs with one of these words, and with these values (key=value)")
     ls.add_argument("-n", type=_count, default=20, metavar="COUNT", help="how many runs at most (default: 20)")
+    ls.add_argument("--since", help="only runs that started then or later: 2025-11-22, or 2025-11-22 14:30")
+    ls.add_argument("--until", help="only runs that started then or earlier")
+    ls.add_argument("--explain", action="store_true", help="tell how the search is answered")
     ls.set_defaults(verb=_ls)
+    keys = verbs.add_parser("keys", help="list the metadata keys that runs can be searched by")
+    keys.add_argument("catalog", help="a name, a directory or a URL")
+    keys.set_defaults(verb=_keys)
+    reindex = verbs.add_parser("reindex", help="make a catalog's ledger and index anew from its runs")
+    reindex.add_argument("catalog", help="a name, a directory or a URL")
+    reindex.set_defaults(verb=_reindex)
     show = verbs.add_parser("show", help="show a run: its metadata, its streams and their fields")
     show.set_defaults(verb=_show)
     table = verbs.add_parser("table", help="print a stream of a run as a table")
@@ -97,24 +118,26 @@ def _print(text: object) -> None:
     print(clean.encode(encoding, errors="replace").decode(encoding))
 
 
-def _open(catalog: str) -> "Broker":
-    """Open a catalog for reading: by its path if that is what was given, else by its name."""
+def _open(catalog: str, *, read_only: bool = True) -> "Broker":
+    """Open a catalog: by its path if that is what was given, else by its name."""
     from filebroker.faces.broker import Broker
     from filebroker.ground import config
     from filebroker.ground.errors import ConfigNotFound
 
     if "://" in catalog or os.path.sep in catalog:
-        return Broker(catalog, read_only=True)
+        return Broker(catalog, read_only=read_only)
     try:
         found = config.find(catalog)
     except ConfigNotFound:
         if os.path.isdir(catalog):
-            return Broker(catalog, read_only=True)
+            return Broker(catalog, read_only=read_only)
         raise
-    return Broker(found.url, name=found.name, **{**found.options, "read_only": True})
+    return Broker(found.url, name=found.name, **({**found.options, "read_only": True} if read_only else found.options))
 
 
 def _ls(options: argparse.Namespace) -> None:
+    from filebroker.faces import listing
+
     if options.catalog is None:
         from filebroker.ground.config import describe_configs
 
@@ -123,37 +146,45 @@ def _ls(options: argparse.Namespace) -> None:
         return
     query = dict(word.split("=", 1) for word in options.words if "=" in word)
     words = " ".join(word for word in options.words if "=" not in word)
-    values = {key: _value(text) for key, text in query.items()}
-    headers = iter(_open(options.catalog)(words or None, **values))
-    first = list(islice(headers, options.n))
-    if first:
-        print(_COLUMNS)
-    for header in first:
-        _print(_line(header))
-    if not first:
-        print("no run" + " matches" * bool(options.words), file=sys.stderr)
-    elif next(headers, None) is not None:
-        print(f"there are more; ask for them with -n {2 * options.n}", file=sys.stderr)
+    conditions = {key: _condition(text) for key, text in query.items()}
+    selection = _open(options.catalog).catalog.search(
+        conditions, text=words or None, since=options.since, until=options.until
+    )
+    for line in listing.as_text(islice(selection.documents(), options.n)):
+        _print(line)
+    count = len(selection)
+    is_search = bool(options.words or options.since or options.until)
+    if not count:
+        print("no run" + " matches" * is_search, file=sys.stderr)
+    elif count > options.n:
+        print(f"these are {options.n} of {count:,}; ask for more with -n {2 * options.n}", file=sys.stderr)
+    if options.explain:
+        print(selection.explain(), file=sys.stderr)
 
 
-def _value(text: str) -> object:
-    """Give a value as it would stand in a document: a number or a boolean where it is one, else a string."""
+def _condition(text: str) -> object:
+    """Give what a value has to be: the text, or what it means as a number or a boolean."""
     for kind in (int, float):
         with contextlib.suppress(ValueError):
-            return kind(text)
-    return {"true": True, "false": False}.get(text, text)
+            return {"$in": [text, kind(text)]}
+    return {"$in": [text, text == "true"]} if text in ("true", "false") else text
 
 
-_COLUMNS = f"{'uid':<8}  {'time':<25}  {'scan_id':>7}  {'status':<11} plan"
+def _keys(options: argparse.Namespace) -> None:
+    seen = _open(options.catalog).keys_seen()
+    print(f"{'runs':>7}  {'types':<16}  key: commonest values")
+    for key, runs, types, commonest in zip(seen.index, seen["runs"], seen["types"], seen["commonest"], strict=True):
+        _print(f"{runs:>7}  {types:<16}  {key}: {', '.join(map(repr, commonest))}"[:200])
 
 
-def _line(header: "Header") -> str:
-    from filebroker.ground import times
+def _reindex(options: argparse.Namespace) -> None:
+    def tell(what: str, done: int, total: int) -> None:
+        if sys.stderr.isatty() and (done % 100 == 0 or done == total):
+            print(f"\r{what}: {done:,} of {total:,}", end="", file=sys.stderr)
 
-    start, stop = header.start, header.stop
-    status = stop.get("exit_status", "-") if stop else header.state
-    number, plan = start.get("scan_id", "-"), start.get("plan_name", "")
-    return f"{header.uid[:8]}  {times.local(start['time'])}  {number!s:>7}  {status:<11} {plan}"
+    broker = _open(options.catalog, read_only=False)
+    broker.catalog.reindex(tell)
+    print(f"{len(broker.catalog):,} runs")
 
 
 def _show(options: argparse.Namespace) -> None:

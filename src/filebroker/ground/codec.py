@@ -7,7 +7,6 @@ standard library writes them.  What JSON cannot carry is refused with the path o
 
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any
@@ -26,7 +25,7 @@ MAX_DIGITS = 4300
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 _NUMPY_OPTIONS = _OPTIONS | orjson.OPT_SERIALIZE_NUMPY
 # orjson reads integers beyond 64 bits as floats: text with that many digits goes to the standard library.
-_MANY_DIGITS = re.compile(rb"\d{19}")
+_MANY_DIGITS, _ALIKE = b"0" * 19, bytes.maketrans(b"123456789", b"0" * 9)
 _MAX_BITS = int(MAX_DIGITS * math.log2(10))
 
 #: Types that `orjson` with its numpy option writes exactly as `sanitize_doc` would.  float32 is not
@@ -90,7 +89,7 @@ def loads(text: bytes) -> Any:
     ValueError
         The text is not JSON, or is nested too deeply.
     """
-    if not _MANY_DIGITS.search(text):
+    if _MANY_DIGITS not in text.translate(_ALIKE):  # a tenth of the time of a regular expression
         try:
             return orjson.loads(text)
         except orjson.JSONDecodeError:

@@ -128,8 +128,27 @@ class Folder:
                 return []
             raise StorageError(error.errno, f"cannot list {path}: {error.strerror or error}") from error
 
+    def sizes(self, name: str) -> dict[str, int]:
+        """List the files in a directory with their sizes in bytes; what is no directory has none.
+
+        Raises
+        ------
+        StorageError
+            The directory cannot be listed.
+        """
+        path = self.path(name)
+        try:
+            if self.local is not None:
+                return _local_sizes(path)
+            items = self._fs.ls(path, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except OSError as error:
+            raise StorageError(error.errno, f"cannot list {path}: {error.strerror or error}") from error
+        return {item["name"].rpartition("/")[2]: item["size"] for item in items if item["type"] == "file"}
+
     def stamp(self, name: str) -> int:
-        """Give a number that changes when a directory's listing does, -1 where none can be had."""
+        """Give a number that changes when a file or a directory's listing does, -1 where none can be had."""
         if self.local is None:
             return -1
         try:
@@ -142,6 +161,16 @@ class Folder:
         if self.local is not None:
             return os.path.exists(self.path(name))
         return bool(self._fs.exists(self.path(name)))
+
+
+def _local_sizes(path: str) -> dict[str, int]:
+    sizes = {}
+    with os.scandir(path) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):  # removed since it was listed
+                if entry.is_file():
+                    sizes[entry.name] = entry.stat().st_size
+    return sizes
 
 
 @contextlib.contextmanager

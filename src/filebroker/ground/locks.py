@@ -68,6 +68,39 @@ class FileLock:
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         os.write(self._descriptor, content)
 
+    def append(self, data: bytes, *, sync: bool) -> None:
+        """Add to the end of the locked file, all or nothing.
+
+        Parameters
+        ----------
+        data
+            What to add.
+        sync
+            Return only when it would survive a power cut.
+
+        Raises
+        ------
+        OSError
+            It could not be written; the file is as it was, as far as the filesystem allows.
+        """
+        assert self._descriptor is not None
+        size = os.lseek(self._descriptor, 0, os.SEEK_END)
+        try:
+            written = 0
+            while written < len(data):
+                written += os.write(self._descriptor, data[written:])
+            if sync:
+                os.fsync(self._descriptor)
+        except BaseException:  # an interrupt as well as a full disk
+            os.ftruncate(self._descriptor, size)
+            raise
+
+    @property
+    def size(self) -> int:
+        """How many bytes the locked file has."""
+        assert self._descriptor is not None
+        return os.fstat(self._descriptor).st_size
+
     def release(self) -> None:
         """Let the lock go."""
         if self._descriptor is not None:

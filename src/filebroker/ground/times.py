@@ -1,6 +1,14 @@
-"""Times of documents, which are seconds since 1970 in UTC, as people read them."""
+"""Times of documents, which are seconds since 1970 in UTC, as people read and write them."""
 
-from datetime import datetime
+import math
+import re
+from datetime import date, datetime, time as time_of_day
+from typing import Any
+
+from filebroker.ground.errors import InvalidQuery
+
+_FORM = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2})(?: +(\d{1,2})(?::(\d{1,2})(?::(\d{1,2}))?)?)?)?)?\Z")
+_FORMS = "YEAR, YEAR-MONTH, YEAR-MONTH-DAY, and a day followed by HOUR, HOUR:MINUTE or HOUR:MINUTE:SECOND"
 
 
 def local(time: object) -> str:
@@ -17,3 +25,90 @@ def local(time: object) -> str:
         return datetime.fromtimestamp(float(time)).astimezone().isoformat(" ", "seconds")  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError, OSError):
         return repr(time)
+
+
+def parse(time: object) -> float:
+    """Read a time as people write it.
+
+    Parameters
+    ----------
+    time
+        Seconds since 1970, a datetime, a date, or a string: ``2026``, ``2026-11``, ``2026-11-22``, or a day
+        followed by ``14``, ``14:32`` or ``14:32:05``, unpadded as well; or any other form of ISO 8601.
+        What names no zone is in the local one.
+
+    Returns
+    -------
+    float
+        Seconds since 1970 in UTC.
+
+    Raises
+    ------
+    InvalidQuery
+        It is no time, or the clocks of the local zone were set forward over it (also a
+        ``pytz.NonExistentTimeError`` where pytz is installed), or back over it (also a
+        ``pytz.AmbiguousTimeError``).
+
+    Examples
+    --------
+    >>> parse("2026-11-22T14:32:05Z")
+    1795357925.0
+    """
+    if isinstance(time, str):
+        return _seconds(_from_text(time))
+    if isinstance(time, datetime):
+        return _seconds(time)
+    if isinstance(time, date):
+        return _seconds(datetime.combine(time, time_of_day()))
+    try:
+        seconds = float(time)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if math.isnan(seconds) or isinstance(time, bool):
+        raise InvalidQuery(f"{time!r} is no time; give seconds since 1970, a datetime, or a string: {_FORMS}")
+    return seconds
+
+
+def _from_text(text: str) -> datetime:
+    match = _FORM.match(text.strip())
+    try:
+        if match is None:
+            return datetime.fromisoformat(text.strip())
+        year, month, day, hour, minute, second = (int(part or 0) for part in match.groups())
+        given = sum(part is not None for part in match.groups())
+        return datetime(year, month if given > 1 else 1, day if given > 2 else 1, hour, minute, second)
+    except ValueError as error:
+        # The first words are databroker's.
+        raise InvalidQuery(f"failed to parse time: {text!r} ({error}); give {_FORMS}") from None
+
+
+def _seconds(moment: datetime) -> float:
+    """Give a moment in seconds since 1970; refuse one that local clocks never showed, or showed twice."""
+    if moment.tzinfo is not None:
+        return moment.timestamp()
+    try:
+        first, second = moment.replace(fold=0).timestamp(), moment.replace(fold=1).timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise InvalidQuery(f"failed to parse time: {moment} is out of range: {error}") from None
+    if first < second:
+        raise _clock_error(
+            "AmbiguousTimeError",
+            f"{moment} was shown twice by local clocks, which were set back; name the zone, as in '{moment}+01:00'",
+        )
+    if first > second:
+        raise _clock_error(
+            "NonExistentTimeError",
+            f"{moment} was never shown by local clocks, which were set forward; give an hour later or earlier",
+        )
+    return first
+
+
+def _clock_error(name: str, message: str) -> InvalidQuery:
+    """Make an error that those who catch the one of pytz, which databroker raises, catch as well."""
+    try:
+        import pytz
+    except ImportError:
+        return InvalidQuery(message)
+    bases: tuple[Any, ...] = (InvalidQuery, getattr(pytz, name))
+    kind: type[InvalidQuery] = type(name, bases, {"__module__": __name__})
+    return kind(message)

@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 FORMAT = 1
 MARKER = "filebroker.json"
 LIVE = "_live"
+LEDGER = "_index"
 DOCUMENTS = "documents.jsonl"
 UNDATED = "0000/00/00"
 

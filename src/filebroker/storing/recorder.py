@@ -9,7 +9,7 @@ import contextlib
 import os
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -50,6 +50,9 @@ class Recorder:
         The run's start document, already checked.
     sync
         See `Sync`.
+    announce
+        Is told the run's directory when the run was sealed; if it fails, the run is sealed once more when the
+        catalog is next opened.
     segment_bytes, segment_documents
         A segment of the journal that exceeds either is turned into pages in the background.
 
@@ -69,6 +72,7 @@ class Recorder:
         start: Mapping[str, Any],
         *,
         sync: Sync = "interval",
+        announce: Callable[[str], None] = lambda directory: None,
         segment_bytes: int = SEGMENT_BYTES,
         segment_documents: int = SEGMENT_DOCUMENTS,
     ) -> None:
@@ -78,7 +82,7 @@ class Recorder:
         self.directory = os.path.join(root, self.name)
         self._root = root
         self.stopped = False
-        self._sync = sync
+        self._sync, self._announce = sync, announce
         self._always = sync == "always"
         self._limits = self._first_limits = (segment_bytes, segment_documents)
         self._streams = Streams()
@@ -99,7 +103,7 @@ class Recorder:
             self._open_segment(0)
             self._append(line)
         except StorageError:
-            self._abandon()
+            self.abandon()
             raise
         self._segment.add_line(line)
 
@@ -421,6 +425,7 @@ class Recorder:
             else:
                 manifest = Manifest("sealed", self._count)
                 sealing.seal_run(self.directory, manifest, self._streams, self._segment, sync=self._sync != "never")
+            self._announce(self.name)
             self._lock.remove()
         except Exception as error:  # noqa: BLE001 - whatever it is, the documents are safe and acquisition goes on
             warnings.warn(
@@ -446,8 +451,9 @@ class Recorder:
         if self._committer is not None:
             self._committer.shutdown(wait=True)
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """Leave nothing of a run whose start could not be recorded."""
+        self.stopped = True
         try:
             if hasattr(self, "_journal"):
                 self._close_journal()

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -40,7 +41,9 @@ class Recovery:
     detail: str = ""
 
 
-def recover_all(root: str, *, anywhere: bool = False) -> list[Recovery]:
+def recover_all(
+    root: str, *, anywhere: bool = False, announce: Callable[[str], None] = lambda directory: None
+) -> list[Recovery]:
     """Seal every run of a local catalog whose writer died on this machine.
 
     Parameters
@@ -49,6 +52,8 @@ def recover_all(root: str, *, anywhere: bool = False) -> list[Recovery]:
         Local path of the catalog.
     anywhere
         Seal also runs whose writer was on another machine, and those of a copied catalog.
+    announce
+        Is told the directory of each run that is sealed now.
 
     Returns
     -------
@@ -63,11 +68,12 @@ def recover_all(root: str, *, anywhere: bool = False) -> list[Recovery]:
     """
     folder = os.path.join(root, layout.LIVE)
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    recoveries = [_examine(root, os.path.join(folder, name), anywhere) for name in names if name.endswith(".json")]
+    paths = [os.path.join(folder, name) for name in names if name.endswith(".json")]
+    recoveries = [_examine(root, path, anywhere, announce) for path in paths]
     return [recovery for recovery in recoveries if recovery is not None]
 
 
-def _examine(root: str, path: str, anywhere: bool) -> Recovery | None:
+def _examine(root: str, path: str, anywhere: bool, announce: Callable[[str], None]) -> Recovery | None:
     """Recover the run of a lock file, unless its writer lives or was on another machine."""
     owner = _read_owner(path)
     if not anywhere and owner.get("host", socket.gethostname()) != socket.gethostname():
@@ -81,6 +87,8 @@ def _examine(root: str, path: str, anywhere: bool) -> Recovery | None:
             return None  # the lock, and so the catalog, is a copy
         name = owner.get("directory")
         recovery = _recover(root, name) if _is_run(name, root, path) else Recovery(os.path.basename(path), "empty")
+        if recovery.outcome not in ("unreadable", "empty"):
+            announce(recovery.directory)
         if recovery.outcome != "unreadable":
             lock.remove()
     except PermissionError:

@@ -1,0 +1,336 @@
+"""Runs to look up, loop over and search: what a catalog and the result of a search have in common."""
+
+import contextlib
+import math
+import re
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from filebroker.core.run import Run
+from filebroker.finding.manifest import Documents, Entry, Manifest
+from filebroker.finding.parsing import parse
+from filebroker.finding.query import Both, Condition, Words
+from filebroker.finding.search import Explanation, Search
+from filebroker.finding.text import parse_text
+from filebroker.ground import times
+from filebroker.ground.errors import AmbiguousPrefix, InvalidKey, InvalidQuery, NotEnoughRuns, RunNotFound
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from filebroker.core.catalog import Catalog
+
+_LISTED_CANDIDATES = 10
+#: Text that is read as a position or a scan_id; what has more digits can only be the beginning of a uid.
+_NUMBER = re.compile(r"\s*[+-]?\d{1,100}\s*")
+
+
+class Runs(ABC):
+    """Some runs of a catalog, newest first.
+
+    Nothing is looked for before it is asked for, and every question is answered with what the catalog has
+    by then.
+    """
+
+    @abstractmethod
+    def _search(self) -> Search:
+        """Give the search that finds these runs, after taking in what others recorded."""
+
+    @abstractmethod
+    def _open(self, entry: Entry) -> Run | None:
+        """Give a run, or warn that it cannot be read."""
+
+    @property
+    @abstractmethod
+    def catalog(self) -> "Catalog":
+        """The catalog that the runs are of."""
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where these runs are, for messages."""
+
+    # -- all of them
+
+    def __iter__(self) -> Iterator[Run]:
+        """Give the runs, newest start first.
+
+        A run that cannot be read is passed over, and a `DamagedRunWarning` names it.
+        """
+        return self._opened(self._search())
+
+    def __len__(self) -> int:
+        """Count the runs, without opening any."""
+        return len(self._search())
+
+    def documents(self) -> Iterator[Documents]:
+        """Give the start and stop documents of the runs, newest first, without opening any."""
+        return self._search().documents()
+
+    # -- one of them
+
+    def newest(self, number: int) -> Run:
+        """Give the n-th newest run, 1 being the newest.
+
+        Raises
+        ------
+        NotEnoughRuns
+            There are fewer runs.
+        """
+        run = next(self._opened(islice(self._search(), min(number, sys.maxsize) - 1, None)), None)
+        if run is None:
+            raise NotEnoughRuns(f"Catalog only contains {len(self)} runs. It is {self.place}")
+        return run
+
+    def by_scan_id(self, scan_id: int) -> Run:
+        """Give the newest run with that scan_id.
+
+        Raises
+        ------
+        RunNotFound
+            No run has it.
+        """
+        search = self._search()
+        entries = search.library.ask(Manifest.by_scan_id, scan_id)
+        run = next(self._opened(search.among(entries)), None)
+        if run is None:
+            raise RunNotFound(f"No run with scan_id={scan_id} in {self.place}")
+        return run
+
+    def has_uid(self, uid: str) -> bool:
+        """Tell whether there is a run of exactly that uid."""
+        return self.of_uid(uid) is not None
+
+    def of_uid(self, uid: str) -> Run | None:
+        """Give the run of exactly that uid, None if there is none."""
+        search = self._search()
+        entries = search.library.ask(Manifest.of_uid, uid)
+        return next(self._opened(search.among(entries)), None)
+
+    def by_uid(self, prefix: str) -> Run:
+        """Give the run whose uid is, or alone begins with, some characters.
+
+        Raises
+        ------
+        RunNotFound
+            No uid begins so.
+        AmbiguousPrefix
+            Several do; the message lists them.
+        """
+        run = self.of_uid(prefix)
+        if run is not None:
+            return run
+        search = self._search()
+        entries = search.library.ask(Manifest.by_uid, prefix)
+        runs = list(islice(self._opened(search.among(entries)), _LISTED_CANDIDATES + 1))
+        if not runs:
+            raise RunNotFound(
+                f"no run in {self.place} has a uid that begins with {prefix!r}. Runs that were copied there by hand "
+                "are found by refresh()"
+            )
+        if len(runs) > 1:
+            raise AmbiguousPrefix(_list_candidates(prefix, runs))
+        return runs[0]
+
+    def _opened(self, entries: Iterable[Entry]) -> Iterator[Run]:
+        """Open some runs; those that cannot be read are left out."""
+        for entry in entries:
+            run = self._open(entry)
+            if run is not None:
+                yield run
+
+    def lookup(self, key: Any) -> Run:
+        """Give a run by its position, its scan_id or the beginning of its uid.
+
+        Parameters
+        ----------
+        key
+            A negative integer counts from the newest run; any other is a scan_id, the newest of that number.
+            A string is a uid or the beginning of one; of digits alone, a number as above.
+
+        Raises
+        ------
+        NotEnoughRuns
+            The position reaches further back than there are runs.
+        RunNotFound
+            No run has that scan_id or uid.
+        AmbiguousPrefix
+            Several uids begin so; the message lists them.
+        InvalidKey
+            The key is neither a number nor a string.
+        """
+        if not isinstance(key, str):
+            try:
+                number = int("" if isinstance(key, bytes) else key)
+            except (TypeError, ValueError, OverflowError) as error:
+                raise InvalidKey(f"{key!r:.200} names no run; give a position, a scan_id or a uid") from error
+            return self.newest(-number) if number < 0 else self.by_scan_id(number)
+        if _NUMBER.fullmatch(key) and not self.has_uid(key):
+            try:
+                return self.lookup(int(key))
+            except RunNotFound as error:
+                with contextlib.suppress(RunNotFound):  # digits may begin a uid as well
+                    return self.by_uid(key)
+                raise RunNotFound(f"{error}, and no uid begins with {key!r}") from None
+        return self.by_uid(key)
+
+    # -- some of them
+
+    def search(
+        self,
+        query: Mapping[str, Any] | None = None,
+        *,
+        text: str | None = None,
+        since: object = None,
+        until: object = None,
+    ) -> "Selection":
+        """Give the runs that answer a search.
+
+        Parameters
+        ----------
+        query
+            Conditions on the start document in MongoDB's query language.
+        text
+            Words of the start document's values, or of the stop document's ``reason``.
+        since, until
+            The earliest and the latest start time, both included; see `times.parse`.
+
+        Returns
+        -------
+        Selection
+            The runs that answer, which can be searched in turn.
+
+        Raises
+        ------
+        InvalidQuery
+            The search cannot be understood.
+        """
+        return Selection(self, query or {}, text, since, until)
+
+    # -- what is known of them
+
+    def explain(self) -> Explanation:
+        """Tell how these runs are found: what the index does, and what has to be looked at."""
+        return self._search().explain(repr(self))
+
+    def to_dataframe(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Give one row a run, newest first, without opening any.
+
+        Parameters
+        ----------
+        columns
+            Keys of the start document, dotted for nested ones; by default every key of the first level.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The index is ``uid``.  ``time`` and ``stop_time`` are datetimes in UTC without a time zone;
+            ``exit_status`` is that of the stop document.
+        """
+        from filebroker.core import overviews
+
+        return overviews.table_of(self.documents(), columns)
+
+    def keys_seen(self) -> "pd.DataFrame":
+        """Tell which keys the start documents have, to know what can be searched for.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a key, dotted for nested ones, the most frequent first.  ``runs`` is the number of runs
+            that have it, ``types`` the types of its values, ``values`` the number of different ones, and
+            ``commonest`` the most frequent ones.
+        """
+        from filebroker.core import overviews
+
+        return overviews.keys_seen(self.documents())
+
+
+class Selection(Runs):
+    """The runs that answer a search, newest first.
+
+    Parameters
+    ----------
+    source
+        The runs that are searched.
+    query, text, since, until
+        See `Runs.search`.
+
+    Raises
+    ------
+    InvalidQuery
+        The search cannot be understood.
+    """
+
+    def __init__(self, source: Runs, query: Mapping[str, Any], text: str | None, since: object, until: object) -> None:
+        self._source, self._query, self._text = source, dict(query), text
+        self._low = -math.inf if since is None else times.parse(since)
+        self._high = math.inf if until is None else times.parse(until)
+        if text is not None and not isinstance(text, str):
+            raise InvalidQuery(
+                f"the words to search for are a {type(text).__name__}; give a string, and values by key as in "
+                "db(plan_name='scan') or db(**{'sample.name': 'LaB6'})"
+            )
+        self._latest: tuple[int, Search] | None = None
+        self._condition()  # refuses what it does not understand, at once
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.described}>"
+
+    @property
+    def described(self) -> str:
+        """The search, and those before it, as one would write them."""
+        parts = [repr(self._text)] if self._text is not None else []
+        parts += [repr(self._query)] if self._query else []
+        parts += [f"since={times.local(self._low)}"] if self._low > -math.inf else []
+        parts += [f"until={times.local(self._high)}"] if self._high < math.inf else []
+        before = f"{self._source.described} and " if isinstance(self._source, Selection) else ""
+        return before + f"search({', '.join(parts)})"
+
+    @property
+    def place(self) -> str:
+        """Where these runs are, for messages."""
+        return f"{self.described} in {self.catalog.place}"
+
+    def _condition(self) -> list[Condition]:
+        # Made anew for each search, because a regular expression has its time for one of them.
+        parts = [parse(self._query)] if self._query else []
+        words = None if self._text is None else parse_text(self._text)
+        return parts + ([] if words is None or words.is_blank else [Words(words)])
+
+    def _search(self) -> Search:
+        before = self._source._search()
+        version = before.library.ask(Manifest.version)
+        # "list(results)" asks for the length first, and should not search twice.
+        latest = self._latest
+        is_current = latest is not None and latest[0] == version and latest[1].library is before.library
+        if latest is not None and is_current and latest[1].is_answered:
+            return latest[1]
+        parts = ([] if before.condition is None else [before.condition]) + self._condition()
+        condition = None if not parts else parts[0] if len(parts) == 1 else Both(tuple(parts))
+        low, high = max(before.low, self._low), min(before.high, self._high)
+        self._latest = version, Search(before.library, condition, low, high)
+        return self._latest[1]
+
+    def _open(self, entry: Entry) -> Run | None:
+        return self._source._open(entry)
+
+    @property
+    def catalog(self) -> "Catalog":
+        """The catalog that was searched."""
+        return self._source.catalog
+
+
+def _list_candidates(prefix: str, runs: list[Run]) -> str:
+    many = len(runs) > _LISTED_CANDIDATES
+    count = f"more than {_LISTED_CANDIDATES}" if many else str(len(runs))
+    lines = [f"{prefix!r} is the beginning of {count} uids; give more characters:"]
+    for run in runs[:_LISTED_CANDIDATES]:
+        start = run.start
+        lines.append(
+            f"  {run.uid}  {times.local(start['time'])}  scan_id {start.get('scan_id')}  {start.get('plan_name', '')}"
+        )
+    return "\n".join(lines + ["  ..."] * many)

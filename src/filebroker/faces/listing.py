@@ -1,0 +1,25 @@
+"""Runs as lines of a list: the columns that people look for first."""
+
+from collections.abc import Iterable
+
+from filebroker.finding.manifest import Documents
+from filebroker.ground import times
+
+COLUMNS = ("uid", "time", "scan_id", "status", "plan")
+_FORMAT = "{:<8}  {:<25}  {:>7}  {:<11} {}"
+
+
+def row_of(item: Documents) -> tuple[str, str, str, str, str]:
+    """Give what stands in each of `COLUMNS` for a run."""
+    start, stop = item.start, item.stop
+    status = str(stop.get("exit_status", "-")) if stop else item.entry.state
+    number, plan = start.get("scan_id", "-"), start.get("plan_name", "")
+    return item.entry.uid[:8], times.local(start["time"]), str(number), status, str(plan)
+
+
+def as_text(items: Iterable[Documents]) -> Iterable[str]:
+    """Give a heading, and a line for each run; nothing for no runs."""
+    for position, item in enumerate(items):
+        if position == 0:
+            yield _FORMAT.format(*COLUMNS)
+        yield _FORMAT.format(*row_of(item)).rstrip()

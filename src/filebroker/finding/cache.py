@@ -1,0 +1,91 @@
+"""Where what is derived from a catalog is kept: a directory of this user, on this machine."""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import socket
+import time
+
+from filebroker.ground import codec, filesystem
+from filebroker.ground.errors import StorageError
+from filebroker.ground.filesystem import Folder
+
+#: Names another directory than the platform's own for caches; empty for none at all.
+VARIABLE = "FILEBROKER_CACHE"
+_LABEL = "catalog.json"
+_UNUSED_SECONDS = 180 * 24 * 3600
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def root() -> str | None:
+    """Give the directory of all caches, None if there shall be none.
+
+    It is the platform's cache directory, or that which ``FILEBROKER_CACHE`` names.  Each machine has its
+    own part of it, because home directories may be shared over a network and SQLite files may not.
+    """
+    chosen = os.environ.get(VARIABLE)
+    if chosen == "":
+        return None
+    if chosen is None:
+        import platformdirs
+
+        chosen = platformdirs.user_cache_dir("filebroker", appauthor=False)
+    return os.path.join(os.path.expanduser(chosen), _UNSAFE.sub("-", socket.gethostname()) or "host")
+
+
+def directory_of(folder: Folder, catalog_id: str) -> str | None:
+    """Give the cache directory of a catalog, and make it.
+
+    Parameters
+    ----------
+    folder
+        The catalog's folder.
+    catalog_id
+        Its ``id``: another catalog that is put in the same place has another.
+
+    Returns
+    -------
+    str or None
+        None if there is no place to write to; what is derived is then kept in memory.
+    """
+    base = root()
+    if base is None:
+        return None
+    key = hashlib.sha256(f"{folder.url}\n{catalog_id}".encode(errors="surrogatepass")).hexdigest()[:16]
+    label = _UNSAFE.sub("-", folder.url.rstrip("/\\").replace("\\", "/").rpartition("/")[2])[:40]
+    directory = os.path.join(base, f"{label}-{key}")
+    path = os.path.join(directory, _LABEL)
+    try:
+        if not os.path.exists(path):
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            place = folder.local or re.sub(r"//[^/@]*@", "//", folder.url)  # no credentials
+            filesystem.publish(path, codec.dumps({"catalog": place, "local": folder.local is not None}), sync=False)
+            _prune(base)
+        elif time.time() - os.path.getmtime(path) > 3600:
+            os.utime(path)
+        if not os.access(directory, os.W_OK):
+            return None
+    except (OSError, StorageError):
+        return None
+    return directory
+
+
+def remove(directory: str) -> None:
+    """Remove the cache of a catalog."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _prune(base: str) -> None:
+    """Remove the caches of catalogs that are gone, and those not used for half a year."""
+    with contextlib.suppress(OSError), os.scandir(base) as entries:
+        for entry in entries:
+            path = os.path.join(entry.path, _LABEL)
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                with open(path, "rb") as file:
+                    label = codec.loads(file.read())
+                is_old = time.time() - os.path.getmtime(path) > _UNUSED_SECONDS
+                is_gone = label["local"] and not os.path.exists(label["catalog"])
+                if is_old or is_gone:
+                    shutil.rmtree(entry.path, ignore_errors=True)

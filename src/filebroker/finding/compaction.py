@@ -1,0 +1,96 @@
+"""Compaction: many small files of a ledger become few large ones.
+
+Any process may do it at any time, several at once as well: whatever is removed is in a snapshot that was
+published before.
+"""
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+
+from filebroker.finding.ledger import LOGS, SNAPSHOTS, Ledger
+from filebroker.finding.records import Record
+from filebroker.finding.snapshots import count_of
+
+#: Logs are merged when there are so many of them, or when they have so many bytes.
+MANY_LOGS, MANY_BYTES = 32, 4 << 20
+#: So many snapshots of about the same size are merged into one of the next size.
+FAN = 8
+_SMALLEST = 64
+
+
+def is_due(files: Mapping[str, int], left_over: Collection[str] = ()) -> bool:
+    """Tell whether a ledger should be compacted.
+
+    Parameters
+    ----------
+    files
+        Its files, with their sizes in bytes.
+    left_over
+        Those that could not be merged before.
+    """
+    logs = [size for name, size in files.items() if name.startswith(LOGS) and name not in left_over]
+    crowd = _crowded(name for name in files if name not in left_over)
+    return len(logs) >= MANY_LOGS or sum(logs) >= MANY_BYTES or bool(crowd)
+
+
+def compact(ledger: Ledger) -> None:
+    """Merge the logs of a ledger into a snapshot, and snapshots into larger ones.
+
+    Raises
+    ------
+    StorageError
+        The filesystem refused; no record is lost.
+    """
+    files = ledger.files()
+    if not ledger.is_complete(files):
+        return  # the first snapshot has to be made of the run directories
+    merge(ledger, [name for name in files if name.startswith(LOGS)])
+    while crowd := _crowded(ledger.files()):
+        if not merge(ledger, crowd):
+            return
+
+
+def merge(ledger: Ledger, names: Iterable[str]) -> bool:
+    """Put the records of some files of a ledger into one snapshot, and remove the files.
+
+    A file with damage stays as it is.
+
+    Returns
+    -------
+    bool
+        Whether there was anything to merge.
+    """
+    records: list[Record] = []
+    covers: dict[str, int] = {}
+    for name in names:
+        try:
+            portion = ledger.read(name)
+        except FileNotFoundError:  # somebody else merges as well
+            return False
+        if not portion.damage:
+            records.extend(portion.records)
+            covers |= portion.covers
+    if not covers:
+        return False
+    ledger.drop(covers, keep=ledger.publish(latest(records), covers))
+    return True
+
+
+def latest(records: Iterable[Record]) -> list[Record]:
+    """Give of each run the record that says how it is."""
+    result: dict[str, Record] = {}
+    for record in records:
+        known = result.get(record.path)
+        if known is None or record.rank > known.rank:
+            result[record.path] = record
+    return list(result.values())
+
+
+def _crowded(files: Iterable[str]) -> list[str]:
+    """Give snapshots of about the same size if there are so many that they should be one."""
+    tiers: dict[int, list[str]] = {}
+    for name in files:
+        if name.startswith(SNAPSHOTS):
+            count = max(_SMALLEST, count_of(name.rpartition("/")[2]))
+            tiers.setdefault(int(math.log(count / _SMALLEST, FAN)), []).append(name)
+    return next((names for names in tiers.values() if len(names) >= FAN), [])

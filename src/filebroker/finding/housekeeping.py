@@ -1,0 +1,88 @@
+"""Work that can wait: compacting the ledger and indexing runs, in a thread of low ambition."""
+
+import atexit
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Protocol
+
+#: So long a thread is waited for when the interpreter exits.
+_EXIT_SECONDS = 2.0
+_PAUSE_SECONDS = 0.25
+
+_all: "weakref.WeakSet[Housekeeper]" = weakref.WeakSet()
+
+
+class House(Protocol):
+    """What is kept."""
+
+    def compact(self) -> None:
+        """Merge the files of the ledger if there are many."""
+
+    def update_index(self, proceed: Callable[[], bool]) -> int:
+        """Put into the index what is not in it yet."""
+
+
+class Housekeeper:
+    """Keeps one catalog's ledger and index in order, in the background.
+
+    Parameters
+    ----------
+    house
+        What to keep.
+    is_busy
+        Whether this process records; nothing is done meanwhile, because acquisition comes first.
+    """
+
+    def __init__(self, house: House, is_busy: Callable[[], bool]) -> None:
+        self._house, self._is_busy = house, is_busy
+        self._thread: threading.Thread | None = None
+        self._mutex = threading.Lock()
+        self._stopping = False
+        #: What went wrong the last time, empty if nothing did.
+        self.problem = ""
+        _all.add(self)
+
+    def start(self) -> None:
+        """Begin to work unless it is being done."""
+        with self._mutex:
+            if not self._stopping and (self._thread is None or not self._thread.is_alive()):
+                self._thread = threading.Thread(target=self._work, name="filebroker-housekeeping", daemon=True)
+                self._thread.start()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Give up what is being done, and wait for that."""
+        self._stopping = True
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def wait(self) -> None:
+        """Wait until what is being done is done."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        self.problem = ""
+        for what, work in (("ledger", self._house.compact), ("index", self._update_index)):
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001 - `explain` shows it; searches do without
+                self.problem = f"the {what} could not be brought up to date: {error!r}"
+
+    def _update_index(self) -> None:
+        self._house.update_index(self._may_proceed)
+
+    def _may_proceed(self) -> bool:
+        while self._is_busy() and not self._stopping:
+            time.sleep(_PAUSE_SECONDS)
+        return not self._stopping
+
+
+@atexit.register
+def _stop_all() -> None:
+    for housekeeper in list(_all):
+        housekeeper._stopping = True
+    for housekeeper in list(_all):
+        housekeeper.stop(_EXIT_SECONDS)

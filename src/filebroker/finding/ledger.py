@@ -1,0 +1,250 @@
+"""The ledger: an append-only list of a catalog's runs, beside them, that any number of writers share.
+
+Each writer appends to a log of its own, so none waits for another and none can overwrite another's
+entries, on any filesystem; and two copies of a catalog that were both recorded into become one by copying
+them together.  Logs are merged into snapshots.  Everything here can be rebuilt from the run directories.
+"""
+
+import contextlib
+import os
+import threading
+import time
+import uuid
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from filebroker.finding import snapshots
+from filebroker.finding.records import Record, from_line, to_document
+from filebroker.ground import filesystem
+from filebroker.ground.errors import StorageError
+from filebroker.ground.filesystem import Folder
+from filebroker.ground.locks import FileLock
+from filebroker.storing.journal import encode_line, read_lines
+from filebroker.storing.layout import LEDGER
+
+LOGS, SNAPSHOTS = f"{LEDGER}/log", f"{LEDGER}/snap"
+#: An unfinished line that is older than this is not being written any more.
+_TORN_AFTER_NS = 5_000_000_000
+_LOCK_ATTEMPTS = 8
+
+
+class Portion(NamedTuple):
+    """What was read of a file of the ledger.
+
+    Attributes
+    ----------
+    records : iterable of Record
+        The good ones, to be gone through once.
+    end : int
+        How many bytes of the file need not be read again.
+    covers : dict of str to int
+        The files whose records are among these, with how many of their bytes.
+    damage : list of str
+        What cannot be read, and where.  Which runs it was about is then unknown.
+    """
+
+    records: Iterable[Record]
+    end: int
+    covers: dict[str, int]
+    damage: list[str]
+
+
+class Ledger:
+    """The ledger of a catalog.
+
+    Parameters
+    ----------
+    folder
+        The catalog's folder.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        # This object's log, and how long it was when it was last written to.
+        self._own, self._own_size = "", 0
+        self._mutex = threading.Lock()
+
+    # -- reading
+
+    def files(self) -> dict[str, int]:
+        """Give the files of the ledger with their sizes in bytes.
+
+        Raises
+        ------
+        StorageError
+            They cannot be listed.
+        """
+        # The logs come first: one that is merged meanwhile is then seen as a log, as a snapshot, or as both.
+        logs = {name: size for name, size in self._folder.sizes(LOGS).items() if name.endswith(".jsonl")}
+        merged = {name: size for name, size in self._folder.sizes(SNAPSHOTS).items() if snapshots.is_snapshot(name)}
+        return {f"{SNAPSHOTS}/{name}": size for name, size in merged.items()} | {
+            f"{LOGS}/{name}": size for name, size in logs.items()
+        }
+
+    @staticmethod
+    def is_complete(files: Collection[str]) -> bool:
+        """Tell whether a ledger of these files knows every run.
+
+        The first snapshot is made of all runs that there are, before anything is appended.
+        """
+        return any(name.startswith(SNAPSHOTS) for name in files)
+
+    def read(self, name: str, start: int = 0) -> Portion:
+        """Read a file of the ledger.
+
+        Parameters
+        ----------
+        name
+            As in `files`.
+        start
+            Leave out so many bytes of a log, which were read before.
+
+        Raises
+        ------
+        FileNotFoundError
+            It was merged with others meanwhile.
+        StorageError
+            It cannot be read.
+        """
+        if name.startswith(SNAPSHOTS):
+            return self._read_snapshot(name)
+        stamp, text = self._folder.stamp(name), self._folder.read(name, start)
+        end = text.rfind(b"\n") + 1
+        parsed = read_lines(text[:end], f"{name}, from byte {start}")
+        records, damage = [], list(parsed.damage)
+        for line in parsed.lines:
+            try:
+                records.append(from_line(line))
+            except ValueError as error:
+                damage.append(f"{name}: {error}")
+        if end < len(text) and time.time_ns() - stamp > _TORN_AFTER_NS:
+            damage.append(f"{name} ends in the middle of a line")
+            end = len(text)
+        known = [record for record in records if record is not None]
+        return Portion(known, start + end, {name: start + end}, damage)
+
+    def _read_snapshot(self, name: str) -> Portion:
+        data = self._folder.read(name)
+        try:
+            records, sources = snapshots.decode_snapshot(name.rpartition("/")[2], data)
+        except ValueError as error:
+            return Portion([], len(data), {name: len(data)}, [f"{name} cannot be used: {error}"])
+        return Portion(records, len(data), {name: len(data), **sources}, [])
+
+    # -- writing, on local disks
+
+    def append(self, records: Iterable[Record], *, sync: bool) -> None:
+        """Add records to the end of this object's log.
+
+        Parameters
+        ----------
+        records
+            They are added together or not at all.
+        sync
+            Return only when they would survive a power cut.
+
+        Raises
+        ------
+        StorageError
+            The filesystem refused; nothing was added.
+        """
+        data = b"".join(
+            encode_line(record.revision, "gone" if record.state == "gone" else "run", to_document(record))
+            for record in records
+        )
+        if not data:
+            return
+        with self._mutex:
+            try:
+                lock = self._lock_log()
+                try:
+                    is_new = lock.size == 0
+                    lock.append(data, sync=sync)
+                    self._own_size = lock.size
+                finally:
+                    lock.release()
+                if is_new and sync:
+                    self._sync_directory(LOGS)
+            except OSError as error:
+                self._own = ""  # what a failed append left behind is nothing to write after
+                place = self._folder.path(LOGS)
+                raise StorageError(error.errno, f"cannot write to {place}: {error.strerror}") from error
+
+    def _lock_log(self) -> FileLock:
+        """Lock this object's log, or a new one if that is being merged or was."""
+        os.makedirs(self._folder.path(LOGS), exist_ok=True)
+        for _ in range(_LOCK_ATTEMPTS):
+            is_new = not self._own
+            if is_new:
+                self._own_size = 0
+                now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+                self._own = self._folder.path(f"{LOGS}/{now}-{uuid.uuid4().hex[:12]}.jsonl")
+            lock = FileLock(self._own)
+            if lock.acquire():
+                if lock.size == self._own_size:
+                    return lock
+                # It was merged, or replaced by a copy.  A name is never used again: readers know how far they read it.
+                if not lock.size:
+                    lock.remove()
+                lock.release()
+            self._own = ""
+        raise OSError(f"the logs in {self._folder.path(LOGS)} are all locked")
+
+    def publish(self, records: Iterable[Record], covers: dict[str, int]) -> str:
+        """Write a snapshot, and give its name.
+
+        Parameters
+        ----------
+        records
+            One for each run.
+        covers
+            The files whose records are among them, with how many of their bytes.
+
+        Raises
+        ------
+        StorageError
+            The filesystem refused; nothing was written.
+        """
+        filename, data = snapshots.encode_snapshot(records, covers)
+        name = f"{SNAPSHOTS}/{filename}"
+        filesystem.make_directory(self._folder.path(SNAPSHOTS))
+        filesystem.publish(self._folder.path(name), data, sync=True)
+        self._sync_directory(SNAPSHOTS)
+        return name
+
+    def _sync_directory(self, name: str) -> None:
+        filesystem.sync_path(self._folder.path(""), self._folder.path(name))
+
+    def drop(self, covers: dict[str, int], *, keep: str) -> None:
+        """Remove files whose records are all in a snapshot.
+
+        A log that has grown since, or is being written to, stays.
+
+        Parameters
+        ----------
+        covers
+            The files, with how many of their bytes are in the snapshot.
+        keep
+            The snapshot.
+        """
+        for name, size in covers.items():
+            path = self._folder.path(name)
+            if name == keep or not name.startswith((LOGS, SNAPSHOTS)) or ".." in name:
+                continue
+            if name.startswith(SNAPSHOTS):
+                filesystem.remove(path)
+            elif os.path.exists(path):
+                with contextlib.suppress(OSError):  # somebody else's: it stays, and does no harm
+                    _remove_unless_grown(path, size)
+
+
+def _remove_unless_grown(path: str, size: int) -> None:
+    lock = FileLock(path)
+    if not lock.acquire():
+        return
+    try:
+        if lock.size <= size:
+            lock.remove()
+    finally:
+        lock.release()

@@ -1,0 +1,392 @@
+"""What is known of a catalog's runs, kept up with its ledger: the one place that searches and lookups ask."""
+
+import os
+import sqlite3
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
+from filebroker.finding import cache
+from filebroker.finding.batches import Entry as IndexEntry
+from filebroker.finding.compaction import compact, is_due
+from filebroker.finding.housekeeping import Housekeeper
+from filebroker.finding.index import Index
+from filebroker.finding.inventory import Inventory
+from filebroker.finding.ledger import SNAPSHOTS, Ledger
+from filebroker.finding.manifest import Manifest, ManifestDamaged
+from filebroker.finding.records import Record
+from filebroker.finding.survey import Survey, read_all, survey
+from filebroker.finding.terms import entry
+from filebroker.ground.errors import DamagedRunWarning, LedgerWarning, StorageError
+from filebroker.ground.filesystem import Folder
+
+_MANIFEST = "manifest.sqlite"
+#: So often something is begun anew that another process changed in the middle.
+_ATTEMPTS = 20
+#: So many runs are looked at one by one rather than indexed.
+_MANY_PENDING = 256
+
+T = TypeVar("T")
+P = ParamSpec("P")
+#: Is told, while something long is done, what it is, how far it has come, and of how much.
+Progress = Callable[[str, int, int], None]
+
+
+class Library:
+    """The runs of a catalog.
+
+    Parameters
+    ----------
+    folder
+        The catalog's folder.
+    catalog_id
+        Its ``id``, None if it has none: then nothing is kept on this machine's disk.
+    writable
+        Whether the ledger may be written to.
+    is_busy
+        Whether this process records.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        catalog_id: str | None,
+        *,
+        writable: bool,
+        is_busy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._folder, self.writable = folder, writable
+        self.ledger = Ledger(folder)
+        self.directory = None if catalog_id is None else cache.directory_of(folder, catalog_id)
+        self.manifest = Manifest(None if self.directory is None else os.path.join(self.directory, _MANIFEST))
+        self._inventory = Inventory(folder)
+        # The files of the ledger that were taken in, and into which manifest.
+        self._seen: tuple[str, dict[str, int]] = "", {}
+        self._recorded: dict[str, tuple[int, str]] = {}
+        self._index: Index | None = None
+        self._index_name = ""
+        self._unreadable: set[str] = set()
+        self._left_over: set[str] = set()
+        self._mutex = threading.RLock()
+        self._is_busy = is_busy
+        self.housekeeper = Housekeeper(self, is_busy)
+
+    # -- keeping up with the ledger
+
+    def sync(self) -> None:
+        """Take in what the ledger says since the last time.
+
+        Where there is no complete ledger the run directories are looked at.
+
+        Raises
+        ------
+        StorageError
+            The catalog cannot be read.
+        """
+        with self._mutex:
+            files = self.ledger.files()
+            if self._seen != (self._identity(), files):
+                self._take_in_latest(files)
+            if not self.ledger.is_complete(files):
+                self._report(self._look_around().unreadable)
+            if self.writable and is_due(files, self._left_over):
+                self.housekeeper.start()
+
+    def ask(self, question: Callable[Concatenate[Manifest, P], T], *values: P.args, **keywords: P.kwargs) -> T:
+        """Ask the manifest, and make it anew if it turns out to be damaged.
+
+        Parameters
+        ----------
+        question
+            A method of `Manifest`.
+        *values, **keywords
+            Its arguments.
+        """
+        try:
+            if self.manifest.identity() != self._seen[0]:  # it was removed under our feet
+                self.sync()
+            return question(self.manifest, *values, **keywords)
+        except (sqlite3.DatabaseError, ManifestDamaged) as error:
+            with self._mutex:
+                self._discard_manifest(error)
+                self.sync()
+            return question(self.manifest, *values, **keywords)
+
+    def _identity(self) -> str:
+        try:
+            return self.manifest.identity()
+        except sqlite3.DatabaseError as error:
+            self._discard_manifest(error)
+            return self.manifest.identity()
+
+    def _take_in_latest(self, files: dict[str, int]) -> None:
+        damage: list[str] = []
+        for attempt in range(_ATTEMPTS):
+            try:
+                damage = self._take_in(files)
+                break
+            except FileNotFoundError:  # merged with others meanwhile
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                files = self.ledger.files()
+            except (sqlite3.DatabaseError, ManifestDamaged) as error:
+                if attempt > 1:
+                    raise
+                self._discard_manifest(error)
+        self._seen = self.manifest.identity(), files
+        if self.manifest.is_suspect:
+            self._make_good(damage)
+
+    def _take_in(self, files: dict[str, int]) -> list[str]:
+        """Read what is new in the files of the ledger, and give what is damaged."""
+        with self.manifest.writing():
+            known = self.manifest.sources()
+            is_replaced = any(size < known.get(name, 0) for name, size in files.items())
+            damage = [] if is_replaced else self._read_new(files, known)
+            # What was merged is known by now to be part of a snapshot.
+            if is_replaced or self.manifest.uncovered(files):
+                is_replaced = True
+                self.manifest.forget()
+                damage = self._read_new(files, {})
+            if damage or is_replaced:
+                self.manifest.suspect(True)
+            return damage
+
+    def _read_new(self, files: dict[str, int], known: dict[str, int]) -> list[str]:
+        damage: list[str] = []
+        for name, size in files.items():
+            if size != known.get(name, -1):
+                start = 0 if name.startswith(SNAPSHOTS) else known.get(name, 0)
+                portion = self.ledger.read(name, start)
+                self.manifest.apply(portion.records)
+                self.manifest.set_source(name, portion.end, portion.covers)
+                damage += portion.damage
+        return damage
+
+    def _make_good(self, damage: list[str]) -> None:
+        """Find in the run directories what a damaged ledger, or one put in another's place, does not know."""
+        found = self.refresh()
+        self.manifest.suspect(False)
+        if damage or found.added:
+            damage = damage or ["files of it are missing, or older than they were"]
+            self._warn(
+                f"the ledger of {self._folder.url} is damaged: {'; '.join(damage)}. What it may have lost was looked "
+                f"for in the run directories, and {len(found.added)} runs were found. Catalog.reindex() makes a new "
+                "ledger"
+            )
+
+    @staticmethod
+    def _warn(message: str) -> None:
+        warnings.warn(message, LedgerWarning, stacklevel=8)
+
+    def _discard_manifest(self, error: Exception) -> None:
+        self.manifest.remove()
+        self._seen = "", {}
+        self._warn(
+            f"what was kept of {self._folder.url} in {self.manifest.path} cannot be used ({error}); it is made anew"
+        )
+
+    @property
+    def has_ledger(self) -> bool:
+        """Whether the catalog has a ledger that knows every run."""
+        return self.ledger.is_complete(self.ledger.files())
+
+    # -- the run directories
+
+    def record(self, path: str, *, sync: bool) -> None:
+        """Put into the ledger how a run is, when it starts and when it stops.
+
+        Parameters
+        ----------
+        path
+            The run's directory.
+        sync
+            Return only when the entry would survive a power cut.
+
+        Raises
+        ------
+        StorageError
+            The filesystem refused.
+        """
+        unreadable: dict[str, str] = {}
+        known = {path: self._recorded[path]} if path in self._recorded else self.ask(Manifest.revision_of, path)
+        records = list(read_all(self._folder, [path], known, unreadable))
+        self.ledger.append(records, sync=sync)
+        self._report(unreadable)
+        for record in records:
+            self._recorded[path] = record.revision, record.state
+            if record.state != "live":
+                del self._recorded[path]
+
+    def refresh(self) -> Survey:
+        """Look through the run directories for runs that were put there, finished or removed by hand."""
+        with self._mutex:
+            found = self._look_around()
+            problem = self._try_to_write(lambda: self._share(found))
+        self._report(found.unreadable)
+        if problem:
+            self._warn(f"{found!r}, but this cannot be told to others who read {self._folder.url}: {problem}")
+        return found
+
+    def _share(self, found: Survey) -> None:
+        self.begin()
+        self.ledger.append(found.added + found.changed, sync=True)
+
+    def _try_to_write(self, write: Callable[[], None]) -> str:
+        """Write if that is allowed, and say why it could not be done."""
+        if not self.writable:
+            return ""
+        try:
+            write()
+        except StorageError as error:  # somebody else's catalog
+            return str(error)
+        return ""
+
+    def _look_around(self) -> Survey:
+        found = survey(self._folder, self._inventory, self.ask(Manifest.revisions))
+        if found.records:
+            with self.manifest.writing():
+                self.manifest.apply(found.records)
+        return found
+
+    def _report(self, unreadable: dict[str, str]) -> None:
+        for path, problem in unreadable.items():
+            if path not in self._unreadable:
+                self._unreadable.add(path)
+                warnings.warn(f"{problem}. The other runs are given", DamagedRunWarning, stacklevel=7)
+
+    def begin(self) -> None:
+        """Begin the ledger of a catalog that has none, with every run that is there.
+
+        Raises
+        ------
+        StorageError
+            The filesystem refused.
+        """
+        if self.has_ledger:
+            return
+        unreadable: dict[str, str] = {}
+        records = list(read_all(self._folder, self._inventory, {}, unreadable))
+        self.ledger.publish(records, {})
+        self._report(unreadable)
+
+    def reindex(self, progress: Progress | None = None) -> None:
+        """Make everything that is derived from the run directories anew: ledger, manifest and index.
+
+        Where the ledger cannot be written, what is kept on this machine alone is made anew.
+
+        Parameters
+        ----------
+        progress
+            Is told what is being done, how far it has come, and of how much.
+        """
+        with self._mutex:
+            self.sync()
+            problem = self._try_to_write(lambda: self._rewrite_ledger(progress))
+            self.housekeeper.stop()
+            self.close_index(discard=True)
+            self.manifest.remove()
+            self._seen = "", {}
+            self.sync()
+        self.housekeeper = Housekeeper(self, self._is_busy)
+        self.update_index(progress=progress)
+        if problem:
+            self._warn(f"the ledger of {self._folder.url} cannot be made anew: {problem}")
+
+    def _rewrite_ledger(self, progress: Progress | None) -> None:
+        """Put one snapshot, made of the run directories, in the place of the ledger."""
+        files = self.ledger.files()
+        paths = list(self._inventory)
+        unreadable: dict[str, str] = {}
+        records: list[Record] = []
+        for record in read_all(self._folder, paths, self.manifest.revisions(), unreadable):
+            records.append(record)
+            if progress is not None:
+                progress("reading runs", len(records), len(paths))
+        self.ledger.drop(files, keep=self.ledger.publish(records, files))
+        self._report(unreadable)
+
+    # -- the index
+
+    @property
+    def index(self) -> Index | None:
+        """The full-text index, None if there is no place for one."""
+        if self.directory is None:
+            return None
+        name = self.ask(Manifest.identity)
+        with self._mutex:
+            if self._index is None or self._index_name != name:
+                self.close_index()
+                # Rows of another manifest mean other runs, so it has another index.
+                self._index, self._index_name = Index(os.path.join(self.directory, f"index-{name}")), name
+            return self._index
+
+    def close_index(self, *, discard: bool = False) -> None:
+        """Close the index, and remove it on request."""
+        if discard and self.index is not None:
+            self.index.discard()
+        if self._index is not None:
+            self._index.close()
+            self._index = None
+
+    def update_index(self, proceed: Callable[[], bool] = lambda: True, progress: Progress | None = None) -> int:
+        """Put into the index what is not in it yet, unless another process does so.
+
+        Parameters
+        ----------
+        proceed
+            Whether to go on; asked often.
+        progress
+            Is told how many runs are done, and of how many.
+
+        Returns
+        -------
+        int
+            How many runs were put in.
+        """
+        index = self.index
+        if index is None:
+            return 0
+        total, done = self.ask(Manifest.__len__), 0
+
+        def source(after: int, limit: int) -> list[IndexEntry]:
+            nonlocal done
+            if progress is not None:
+                progress("indexing runs", done, total)
+            changed = self.ask(Manifest.after, after, limit)
+            done += len(changed)
+            return [entry(version, item.start, item.reason) for version, item in changed]
+
+        return index.update(source, proceed=proceed)
+
+    def indexing_is_due(self, pending: int) -> bool:
+        """Bring the index up to date in the background if many runs are not in it, and tell whether that is so."""
+        is_due = pending >= _MANY_PENDING and self.directory is not None
+        if is_due:
+            self.housekeeper.start()
+        return is_due
+
+    # -- housekeeping
+
+    def compact(self) -> None:
+        """Merge the files of the ledger if there are many."""
+        files = self.ledger.files()
+        if self.writable and is_due(files, self._left_over):
+            compact(self.ledger)
+            # Those of other people, and those with damage, stay.
+            self._left_over = set(self.ledger.files())
+
+    def close(self) -> None:
+        """Close the files; they are opened again when they are needed."""
+        self.close_index()
+        self.manifest.close()
+
+    def remove(self) -> None:
+        """Remove everything that is kept of the catalog on this machine."""
+        self.housekeeper.stop()
+        with self._mutex:
+            self.close()
+            self._seen = "", {}
+            if self.directory is not None:
+                cache.remove(self.directory)

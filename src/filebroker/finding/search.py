@@ -1,0 +1,336 @@
+"""A search: the index proposes, the start documents decide, and the manifest gives the order.
+
+Runs that are newer than the index are looked at one by one, so no answer is wrong or late.
+"""
+
+import math
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from filebroker.finding.candidates import Candidates, Everything, Term
+from filebroker.finding.library import Library
+from filebroker.finding.manifest import Documents, Entry, Manifest, Order
+from filebroker.finding.planning import plan, time_range, with_oversized
+from filebroker.finding.query import At, Both, Condition, Either, Equals, Not, Subject, Words
+from filebroker.finding.terms import OVERSIZED
+
+_Rows = np.ndarray[Any, np.dtype[np.int64]]
+_Mask = np.ndarray[Any, np.dtype[np.bool_]]
+#: Rows are looked up in steps, small ones first, because many who search want the newest few.
+_FIRST_STEP, _LAST_STEP = 16, 500
+
+
+@dataclass
+class Explanation:
+    """How a search is answered.
+
+    Attributes
+    ----------
+    search : str
+        The search as it was called.
+    runs : int
+        How many runs the catalog has.
+    index : str
+        What the index is asked, or why it is not.
+    was_asked : bool
+        Whether it is asked.
+    indexed : int
+        How many runs it knows.
+    exact : bool
+        Whether what the index proposes needs no second look.
+    in_range : int
+        How many runs the time range leaves.
+    proposed : int
+        How many runs the index proposes.
+    looked_at : int
+        How many start documents had to be looked at.
+    answers : int
+        How many runs answer.
+    seconds : float
+        How long it took.
+    problem : str
+        What is wrong with the index, empty if nothing is.
+    """
+
+    search: str
+    runs: int = 0
+    index: str = ""
+    was_asked: bool = False
+    indexed: int = 0
+    exact: bool = False
+    in_range: int = 0
+    proposed: int = 0
+    looked_at: int = 0
+    answers: int = 0
+    seconds: float = 0.0
+    problem: str = ""
+
+    def __str__(self) -> str:
+        lines = [("search", self.search), ("runs", f"{self.runs:,}, of which {self.in_range:,} in the time range")]
+        lines.append(("index", self.index))
+        if self.was_asked:
+            sure = "exactly" if self.exact else "to be looked at"
+            lines.append(("proposed", f"{self.proposed:,} of the {self.indexed:,} runs that the index knows, {sure}"))
+        lines += [
+            ("looked at", f"{self.looked_at:,} start documents"),
+            ("answers", f"{self.answers:,} in {1000 * self.seconds:.1f} ms"),
+        ]
+        lines += [("problem", self.problem)] if self.problem else []
+        return "\n".join(f"{name:<10} {text}" for name, text in lines)
+
+    __repr__ = __str__
+
+
+class _Selected(NamedTuple):
+    """The rows that may answer, newest first, and which of them have to be looked at."""
+
+    rows: _Rows
+    doubtful: _Mask
+
+
+@dataclass
+class Search:
+    """A search of a library.
+
+    Parameters
+    ----------
+    library
+        Where to search.
+    condition
+        What a run has to fulfil, None for nothing.
+    low, high
+        The range of the start time in seconds since 1970, both ends included.
+    """
+
+    library: Library
+    condition: Condition | None = None
+    low: float = -math.inf
+    high: float = math.inf
+    _notes: Explanation = field(default_factory=lambda: Explanation(""), repr=False)
+    _answers: _Rows | None = field(default=None, repr=False)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Give the runs that answer, newest first."""
+        last: str | None = None
+        is_done = False
+        while not is_done:
+            epoch = self.library.ask(Manifest.epoch)
+            is_done = True
+            for page in self._pages(last):
+                if self.library.ask(Manifest.epoch) != epoch:  # rows mean other runs by now: go on from the last one
+                    is_done, self._answers = False, None
+                    break
+                for entry in page:
+                    if last is None or entry.path < last:
+                        yield entry
+                        last = entry.path
+
+    def _pages(self, before: str | None) -> Iterator[list[Entry]]:
+        """Give the runs that answer in parts, newest first, perhaps with some that are not older than a path."""
+        if self.is_trivial:
+            yield from self._all(before)
+            return
+        selected = self._select() if self._answers is None else _Selected(self._answers, _none(len(self._answers)))
+        for position, size in _steps(len(selected.rows)):
+            part = slice(position, position + size)
+            yield self._verified(selected.rows[part], selected.doubtful[part])
+
+    @property
+    def is_trivial(self) -> bool:
+        """Whether every run answers."""
+        return self.condition is None and self.low == -math.inf and self.high == math.inf
+
+    def _all(self, before: str | None) -> Iterator[list[Entry]]:
+        size = _FIRST_STEP
+        while entries := self.library.ask(Manifest.newest, size, before):
+            yield entries
+            before, size = entries[-1].path, min(2 * size, _LAST_STEP)
+
+    def __len__(self) -> int:
+        """Count the runs that answer."""
+        if self.is_trivial:
+            return self.library.ask(Manifest.__len__)
+        if self.condition is None:
+            return self.library.ask(Manifest.count, self.low, self.high)
+        return len(self._rows())
+
+    def among(self, entries: Sequence[Entry]) -> Iterator[Entry]:
+        """Give those of some runs that answer."""
+        if self.is_trivial:
+            yield from entries
+            return
+        inside = set(self._rows().tolist()) if len(entries) > _LAST_STEP else None
+        for entry in entries:
+            if entry.row in inside if inside is not None else self._is_answer(entry):
+                yield entry
+
+    def _is_answer(self, entry: Entry) -> bool:
+        order = self.library.ask(Manifest.order)
+        rows = order.rows[self._in_range(order) & (order.rows == entry.row)]
+        return bool(len(rows)) and (self.condition is None or any(True for _ in self._looked_at(rows)))
+
+    def documents(self) -> Iterator[Documents]:
+        """Give the documents of the runs that answer, newest first."""
+        for position, size in _steps(len(rows := self._rows())):
+            part = rows[position : position + size].tolist()
+            yield from self.library.ask(Manifest.documents, part)
+
+    def explain(self, search: str) -> Explanation:
+        """Answer the search, and tell how that was done."""
+        begun = time.perf_counter()
+        notes = self._notes = Explanation(search)
+        notes.answers = len(self._find())
+        notes.runs = self.library.ask(Manifest.__len__)
+        notes.seconds = time.perf_counter() - begun
+        index = self.library.index
+        problems = [self.library.housekeeper.problem, (index.problem or "") if index is not None else ""]
+        notes.problem = "; ".join(filter(None, problems))
+        return notes
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether all answers are known already."""
+        return self._answers is not None
+
+    def _rows(self) -> _Rows:
+        """Give the rows of all answers, newest first."""
+        if self._answers is None:
+            self._answers = self._find()
+        return self._answers
+
+    def _find(self) -> _Rows:
+        selected = self._select()
+        doubtful = selected.rows[selected.doubtful]
+        if not len(doubtful):
+            return selected.rows
+        good = set(self._looked_at(doubtful))
+        sure = ~selected.doubtful
+        return selected.rows[[is_sure or int(row) in good for row, is_sure in zip(selected.rows, sure, strict=True)]]
+
+    # -- choosing
+
+    def _select(self) -> _Selected:
+        order = self.library.ask(Manifest.order)
+        inside = self._in_range(order)
+        self._notes.in_range = int(inside.sum())
+        if self.condition is None:
+            self._notes.index, self._notes.exact = "it is not needed", True
+            return _Selected(order.rows[inside], _none(int(inside.sum())))
+        proposal = plan(self.condition)
+        proposed, doubtful = self._propose(order, proposal.candidates, exact=proposal.exact)
+        chosen = inside & proposed & self._of_uid(order)
+        return _Selected(order.rows[chosen], doubtful[chosen])
+
+    def _of_uid(self, order: Order) -> _Mask:
+        """Give the runs of a uid if the search asks for one."""
+        mask = np.ones(len(order.rows), bool)
+        for part in _conjunction(self.condition) if self.condition is not None else ():
+            match part:
+                case At("uid", Equals(str() as uid)):
+                    rows = [entry.row for entry in self.library.ask(Manifest.of_uid, uid)]
+                    mask &= np.isin(order.rows, rows)
+        return mask
+
+    def _in_range(self, order: Order) -> _Mask:
+        low, high = self.low, self.high
+        if self.condition is not None:
+            other_low, other_high = time_range(self.condition)
+            low, high = max(low, other_low), min(high, other_high)
+        if math.isinf(low) and math.isinf(high) and low < high:
+            return np.ones(len(order.times), bool)
+        mask: _Mask = (order.times >= low) & (order.times <= high)
+        return mask
+
+    def _propose(self, order: Order, candidates: Candidates, *, exact: bool) -> tuple[_Mask, _Mask]:
+        """Give which runs may answer, and which of those have to be looked at."""
+        everything = np.ones(len(order.rows), bool)
+        notes = self._notes
+        index = self.library.index
+        if isinstance(candidates, Everything) or index is None:
+            notes.index = "it cannot help with this" if index is not None else "there is no place to keep one"
+            return everything, everything
+        found = index.find(with_oversized(candidates))
+        if found is None:
+            is_due = self.library.indexing_is_due(len(order.rows))
+            notes.index = "it is being made" if is_due else "none is made for so few runs"
+            return everything, everything
+        later = order.versions > found.upto
+        self.library.indexing_is_due(int(later.sum()))
+        proposed = np.isin(order.versions, _array(found.rows)) & ~later
+        notes.index, notes.was_asked, notes.exact = f"it is asked for {_describe(candidates)}", True, exact
+        notes.indexed, notes.proposed = int((~later).sum()), int(proposed.sum())
+        if not exact:
+            return proposed | later, everything
+        oversized = index.find(Term("value", OVERSIZED))
+        if oversized is None:
+            return everything, everything
+        large = np.isin(order.versions, _array(oversized.rows))
+        return proposed | later, later | large
+
+    # -- looking
+
+    def _verified(self, rows: _Rows, doubtful: _Mask) -> list[Entry]:
+        wanted: list[int] = rows.tolist()
+        if doubtful.any():
+            good = set(self._looked_at(rows[doubtful]))
+            wanted = [row for row, is_doubtful in zip(wanted, doubtful, strict=True) if not is_doubtful or row in good]
+        return self.library.ask(Manifest.at, wanted)
+
+    def _looked_at(self, rows: _Rows) -> Iterator[int]:
+        """Give those of some rows whose documents fulfil the condition."""
+        condition = self.condition
+        assert condition is not None
+        words = [part.search for part in _conjunction(condition) if isinstance(part, Words)]
+        has_words = _asks_for_words(condition)
+        for position in range(0, len(rows), _LAST_STEP):
+            part = rows[position : position + _LAST_STEP].tolist()
+            for item in self.library.ask(Manifest.documents, part):
+                self._notes.looked_at += 1
+                if all(search.possible(item.raw_start + item.raw_stop) for search in words):
+                    reason = item.reason if has_words else ""
+                    if condition.holds(Subject(item.start, reason)):
+                        yield item.entry.row
+
+
+def _conjunction(condition: Condition) -> Iterator[Condition]:
+    """Give the conditions that all have to be fulfilled."""
+    if isinstance(condition, Both):
+        for part in condition.parts:
+            yield from _conjunction(part)
+    else:
+        yield condition
+
+
+def _asks_for_words(condition: Condition) -> bool:
+    match condition:
+        case Both(parts) | Either(parts):
+            return any(map(_asks_for_words, parts))
+        case Not(part):
+            return _asks_for_words(part)
+        case _:
+            return isinstance(condition, Words)
+
+
+def _none(count: int) -> _Mask:
+    return np.zeros(count, bool)
+
+
+def _array(rows: Collection[int]) -> _Rows:
+    return np.fromiter(rows, np.int64, len(rows))
+
+
+def _steps(count: int) -> Iterator[tuple[int, int]]:
+    """Give positions and sizes of parts of so many items, small ones first."""
+    position, size = 0, _FIRST_STEP
+    while position < count:
+        yield position, size
+        position, size = position + size, min(2 * size, _LAST_STEP)
+
+
+def _describe(candidates: Candidates) -> str:
+    text = repr(candidates)
+    return text if len(text) < 200 else f"{text[:200]}..."

@@ -1,0 +1,110 @@
+"""Snapshots: many records in one Parquet file that never changes, and is named after its content."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from filebroker.finding.records import Record
+from filebroker.ground import codec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+_NAME = re.compile(r"([0-9]+)-([0-9a-f]{16})\.parquet\Z")
+_FOOTER_KEY = b"filebroker"
+_ROWS_AT_ONCE = 4096
+
+
+class Snapshot(NamedTuple):
+    """The content of a snapshot.
+
+    Attributes
+    ----------
+    records : iterator of Record
+        One for each run, read as they are asked for.
+    sources : dict of str to int
+        The files of the ledger that went into it, with how many of their bytes.
+    """
+
+    records: Iterator[Record]
+    sources: dict[str, int]
+
+
+def is_snapshot(name: str) -> bool:
+    """Tell whether a file is named like a snapshot."""
+    return _NAME.match(name) is not None
+
+
+def count_of(name: str) -> int:
+    """Read off a snapshot's name how many records it has."""
+    match = _NAME.match(name)
+    return int(match[1]) if match else 0
+
+
+def encode_snapshot(records: Iterable[Record], sources: Mapping[str, int]) -> tuple[str, bytes]:
+    """Give the name and the content of a snapshot.
+
+    Parameters
+    ----------
+    records
+        One for each run; they are kept newest run last.
+    sources
+        The files that they came from, with how many of their bytes.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = sorted(records)
+    schema = _schema({_FOOTER_KEY: codec.dumps({"format": 1, "sources": dict(sorted(sources.items()))})})
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    target = pa.BufferOutputStream()
+    pq.write_table(pa.table(arrays, schema=schema), target, compression="zstd", row_group_size=_ROWS_AT_ONCE)
+    data: bytes = target.getvalue().to_pybytes()
+    return f"{len(rows)}-{hashlib.sha256(data).hexdigest()[:16]}.parquet", data
+
+
+def _schema(metadata: Mapping[bytes, bytes]) -> "pa.Schema":
+    import pyarrow as pa
+
+    fields = [
+        *(("path", pa.string()), ("revision", pa.int32()), ("state", pa.string())),
+        *(("start", pa.string()), ("stop", pa.string()), ("pages", pa.list_(pa.string()))),
+    ]
+    return pa.schema(fields, metadata=metadata)
+
+
+def decode_snapshot(name: str, data: bytes) -> Snapshot:
+    """Read a snapshot.
+
+    Raises
+    ------
+    ValueError
+        It is damaged: its content is not that which it is named after, or is no snapshot.
+    """
+    match = _NAME.match(name)
+    if match is None or hashlib.sha256(data).hexdigest()[:16] != match[2]:
+        raise ValueError("its content is not that which it is named after")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        sources = codec.loads(file.schema_arrow.metadata[_FOOTER_KEY])["sources"]
+        missing = {field.name for field in _schema({})} - set(file.schema_arrow.names)
+    except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
+        raise ValueError(f"it is no snapshot of a ledger: {error}") from error
+    if missing:
+        raise ValueError(f"it is no snapshot of a ledger: it has no column {sorted(missing)[0]!r}")
+    return Snapshot(_records(file), sources)
+
+
+def _records(file: "pq.ParquetFile") -> Iterator[Record]:
+    names = [field.name for field in _schema({})]
+    for batch in file.iter_batches(_ROWS_AT_ONCE, columns=names):
+        columns = [batch.column(name).to_pylist() for name in names]
+        for path, revision, state, start, stop, pages in zip(*columns, strict=True):
+            raw_stop = None if stop is None else stop.encode()
+            yield Record(path, revision, state, start.encode(), raw_stop, tuple(pages))
