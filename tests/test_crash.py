@@ -1,6 +1,7 @@
 """What `insert` acknowledged survives: the death of the writer at any moment, full and failing disks, rivals."""
 
 import errno
+import gc
 import json
 import os
 import random
@@ -192,6 +193,7 @@ class Mortal:
     @contextmanager
     def living(self):
         """Replace the operations; at the end close all files, as the system does for the dead."""
+        gc.collect()  # what others leave behind is removed now, and not on this account
         real = {name: getattr(os, name) for name in (*self.OPERATIONS, "close")}
         with pytest.MonkeyPatch.context() as patch:
             for name in self.OPERATIONS:

@@ -1,6 +1,7 @@
 """What the index is asked for a query: every run that fulfils it, and only those where the plan says so."""
 
 import bisect
+import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -22,8 +23,9 @@ from filebroker.finding.candidates import (
     Term,
 )
 from filebroker.finding.parsing import parse
-from filebroker.finding.planning import MOST_PARTS, OVERSIZED_RUNS, Plan, plan, time_range, with_oversized
+from filebroker.finding.planning import MOST_PARTS, OVERSIZED_RUNS, Plan, plan, with_oversized
 from filebroker.finding.query import Subject
+from filebroker.finding.time_ranges import split_time, time_range
 from filebroker.ground.errors import InvalidQuery
 
 Document = dict[str, Any]
@@ -417,3 +419,37 @@ def test_a_query_as_deep_as_one_may_be_is_planned() -> None:
     for _ in range(49):
         asked = {"$nor": [asked]}
     assert plan(parse(asked)) == Plan(NoneOf(Term("value", "a\x00nbff0000000000000")), exact=True)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"$gte": 5},
+        {"$gt": 5},
+        {"$lt": 5.5},
+        {"$lte": 5.5},
+        {"$gt": 4, "$lt": 6},
+        {"$gte": 5, "$lte": 5},
+        {"$gt": 2**60},
+        {"$gte": "a"},
+        {"$gt": True},
+        {"$ne": 5},
+        {"$in": [5, 6]},
+        {"$gt": 4, "$ne": 5},
+        5,
+    ],
+)
+def test_what_a_condition_says_of_the_time_may_be_answered_by_a_range(wanted):
+    condition = parse({"time": wanted, "plan_name": {"$in": ["scan", "count"]}})
+    (low, high), rest = split_time(condition)
+    for time in (4, 5, 5.0, math.nextafter(5, 6), math.nextafter(5, 4), 5.5, 6, 2**60, 2**60 + 1, 2**70, -1, math.nan):
+        for plan_name in ("scan", "other"):
+            subject = Subject({"time": time, "plan_name": plan_name})
+            is_inside = (low, high) == (-math.inf, math.inf) or low <= time <= high
+            answered = is_inside and (rest is None or rest.holds(subject))
+            assert answered == condition.holds(subject), (time, plan_name)
+
+
+def test_a_time_range_alone_leaves_nothing_to_be_looked_at():
+    assert split_time(parse({"time": {"$gte": 5, "$lt": 7}})) == ((5.0, math.nextafter(7.0, 0)), None)
+    assert split_time(parse({})) == ((-math.inf, math.inf), None)

@@ -13,10 +13,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from filebroker.core.catalog import Catalog as Catalog
-    from filebroker.faces.broker import Broker as Broker, temp as temp, temp_config as temp_config
+    from filebroker.faces.broker import Broker as Broker
     from filebroker.faces.filtering import ALL as ALL
     from filebroker.faces.header import Header as Header
     from filebroker.faces.results import Results as Results
+    from filebroker.faces.temporary import temp as temp, temp_config as temp_config
     from filebroker.faces.wrapping import (
         DeprecatedDoct as DeprecatedDoct,
         wrap_in_deprecated_doct as wrap_in_deprecated_doct,
@@ -34,10 +35,11 @@ _MODULES = {
     "filebroker.core.catalog": ("Catalog",),
     "filebroker.core.run": ("Run", "Stream"),
     "filebroker.core.runs": ("Selection",),
-    "filebroker.faces.broker": ("Broker", "temp", "temp_config"),
+    "filebroker.faces.broker": ("Broker",),
     "filebroker.faces.filtering": ("ALL",),
     "filebroker.faces.header": ("Header",),
     "filebroker.faces.results": ("Results",),
+    "filebroker.faces.temporary": ("temp", "temp_config"),
     "filebroker.faces.wrapping": ("DeprecatedDoct", "wrap_in_deprecated_doct", "wrap_in_doct"),
     "filebroker.ground.config": ("describe_configs", "list_configs", "lookup_config"),
     "filebroker.ground.errors": (

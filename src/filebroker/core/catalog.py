@@ -12,12 +12,12 @@ from typing import Any, get_args
 from filebroker.core.recording import Recording
 from filebroker.core.run import Run
 from filebroker.core.runs import Runs
+from filebroker.finding.entries import Entry
 from filebroker.finding.inventory import Inventory
 from filebroker.finding.library import Library, Progress
-from filebroker.finding.manifest import Entry
 from filebroker.finding.search import Search
 from filebroker.finding.survey import Survey
-from filebroker.ground import codec, filesystem
+from filebroker.ground import codec, filesystem, forks
 from filebroker.ground.documents import describe
 from filebroker.ground.errors import (
     CatalogNotFound,
@@ -99,11 +99,16 @@ class Catalog(Runs):
         self._unreadable: set[str] = set()
         self._recording: Recording | None = None
         self._mutex = threading.RLock()
+        forks.renew_in_children(self)
         if self._check_marker() and not read_only and self.folder.local is not None:
             self._recover(self.folder.local, anywhere=False)
 
     def __repr__(self) -> str:
         return f"<Catalog {self.folder.url!r}>"
+
+    def renew_locks(self) -> None:
+        """Begin anew in a forked child."""
+        self._mutex = threading.RLock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy in another process reads the same folder; what is being recorded here stays here.

@@ -1,13 +1,15 @@
 """Overviews of many runs: a table of them, and the keys that they can be searched by."""
 
-from collections import Counter
+import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from filebroker.finding.manifest import Documents
+from filebroker.finding.entries import Documents
 from filebroker.ground.documents import Document
+from filebroker.ground.texts import encodable
 
 _COMMONEST = 5
 #: Of a key with more different values than this only the first are counted.
@@ -24,18 +26,31 @@ def table_of(documents: Iterable[Documents], columns: Sequence[str] | None = Non
         chosen = {key: start[key] for key in start if key not in ("uid", "time")} if columns is None else {}
         row = {"time": start["time"], "stop_time": stop.get("time"), "exit_status": stop.get("exit_status")}
         rows.append({**row, **chosen, **{key: _value_at(start, key) for key in columns or () if key not in row}})
-    names = list(dict.fromkeys(name for row in rows for name in row)) or ["time", "stop_time", "exit_status"]
-    frame = pd.DataFrame(
-        {name: [row.get(name) for row in rows] for name in names}, index=pd.Index(uids, name="uid", dtype="object")
-    )
+    try:
+        frame = _frame(uids, rows)
+    except UnicodeEncodeError:  # pandas keeps strings in UTF-8
+        frame = _frame(encodable(uids), encodable(rows))
     for name in ("time", "stop_time"):
         frame[name] = _datetimes(frame[name])
     return frame
 
 
+def _frame(uids: list[str], rows: list[dict[str, Any]]) -> pd.DataFrame:
+    names = list(dict.fromkeys(name for row in rows for name in row)) or ["time", "stop_time", "exit_status"]
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return pd.DataFrame(columns, index=pd.Index(uids, name="uid", dtype="object"))
+
+
 def _datetimes(seconds: "pd.Series[Any]") -> "pd.Series[Any]":
-    numbers = pd.to_numeric(seconds, errors="coerce")
+    numbers = pd.to_numeric(seconds.map(_as_float), errors="coerce")
     return pd.to_datetime(numbers, unit="s", errors="coerce")
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def _value_at(start: Mapping[str, Any], path: str) -> Any:
@@ -53,15 +68,15 @@ def _value_at(start: Mapping[str, Any], path: str) -> Any:
 def keys_seen(documents: Iterable[Documents]) -> pd.DataFrame:
     """Give one row a key; see `Runs.keys_seen`."""
     runs: Counter[str] = Counter()
-    types: dict[str, Counter[str]] = {}
-    values: dict[str, Counter[Any]] = {}
+    types: defaultdict[str, set[str]] = defaultdict(set)
+    values: defaultdict[str, Counter[Any]] = defaultdict(Counter)
     for item in documents:
         found = list(_leaves(item.start))
         runs.update({path for path, _ in found})
         for path, value in found:
-            types.setdefault(path, Counter())[_TYPES.get(type(value), "null")] += 1
-            counted = values.setdefault(path, Counter())
-            if isinstance(value, str | int | float | bool) and (value in counted or len(counted) < _MAX_VALUES):
+            types[path].add(_TYPES.get(type(value), "null"))
+            counted = values[path]
+            if isinstance(value, str | int | float | bool) and (len(counted) < _MAX_VALUES or value in counted):
                 counted[value] += 1
     keys = sorted(runs, key=lambda path: (-runs[path], path))
     return pd.DataFrame(

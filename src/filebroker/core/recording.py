@@ -84,6 +84,8 @@ class Recording:
         if isinstance(owner, Recorder):
             owner.insert("start", start)
             return
+        mark(self._root)
+        self._shelf.library.begin()
         recorded = self._shelf.of_uid(uid)
         if recorded is not None and recorded.state == "live":
             raise DuplicateDocument(
@@ -94,8 +96,6 @@ class Recording:
         if recorded is not None:
             self._owners[uid] = Replay(recorded.files, start)
             return
-        mark(self._root)
-        self._shelf.library.begin()
         recorder = Recorder(self._root, start, sync=self._sync, announce=self._announce)
         try:
             self._announce(recorder.name)

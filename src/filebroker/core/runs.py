@@ -10,13 +10,15 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from filebroker.core.run import Run
-from filebroker.finding.manifest import Documents, Entry, Manifest
+from filebroker.finding.entries import Documents, Entry
+from filebroker.finding.manifest import Manifest
 from filebroker.finding.parsing import parse
 from filebroker.finding.query import Both, Condition, Words
 from filebroker.finding.search import Explanation, Search
 from filebroker.finding.text import parse_text
 from filebroker.ground import times
 from filebroker.ground.errors import AmbiguousPrefix, InvalidKey, InvalidQuery, NotEnoughRuns, RunNotFound
+from filebroker.ground.texts import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -330,7 +332,8 @@ def _list_candidates(prefix: str, runs: list[Run]) -> str:
     lines = [f"{prefix!r} is the beginning of {count} uids; give more characters:"]
     for run in runs[:_LISTED_CANDIDATES]:
         start = run.start
-        lines.append(
-            f"  {run.uid}  {times.local(start['time'])}  scan_id {start.get('scan_id')}  {start.get('plan_name', '')}"
+        described = (
+            f"{run.uid}  {times.local(start['time'])}  scan_id {start.get('scan_id')}  {start.get('plan_name', '')}"
         )
+        lines.append("  " + printable(described))
     return "\n".join(lines + ["  ..."] * many)

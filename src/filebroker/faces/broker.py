@@ -1,9 +1,7 @@
 """The broker: databroker v1's prompt over a folder."""
 
 import os
-import tempfile
 import warnings
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
@@ -14,6 +12,7 @@ from filebroker.core.runs import Runs
 from filebroker.faces.browsing import RunCatalog
 from filebroker.faces.filtering import ALL, as_patterns
 from filebroker.faces.header import Header
+from filebroker.faces.keywords import narrowed
 from filebroker.faces.results import Results
 from filebroker.faces.wrapping import PrepareHook, unwrap, wrap_in_deprecated_doct
 from filebroker.finding.survey import Survey
@@ -37,8 +36,6 @@ _TO_COME = frozenset(
     {"reg", "fs", "get_images", "export", "export_size", "stats", "from_config", "get_config"}
     | {"fill_event", "fill_events"}
 )
-#: The old names of the keywords for time ranges.
-_OLD_KEYWORDS = {"start_time": "since", "stop_time": "until"}
 
 
 class Broker:
@@ -115,6 +112,8 @@ class Broker:
             The configuration cannot be used.
         """
         if name == "temp":
+            from filebroker.faces.temporary import temp
+
             return temp()
         try:
             found = config.find(name)
@@ -202,25 +201,10 @@ class Broker:
         >>> {header.start["plan_name"] for header in db(plan_name="grid_scan")}
         {'grid_scan'}
         """
+        runs, filter_key = narrowed(self._runs, None, self.filters) if self.filters else (self._runs, None)
+        runs, data_key = narrowed(runs, text_search, query)
         shown = [repr(text_search)] * (text_search is not None) + [f"{key}={value!r}" for key, value in query.items()]
-        runs, filter_key = self._narrowed(self._runs, None, self.filters) if self.filters else (self._runs, None)
-        runs, data_key = self._narrowed(runs, text_search, query)
         return Results(self, runs, f"db({', '.join(shown)})", data_key or filter_key)
-
-    @staticmethod
-    def _narrowed(runs: Runs, text: str | None, keywords: Mapping[str, Any]) -> tuple[Runs, str | None]:
-        """Give the runs that answer to keywords, and the field that they shall have."""
-        query = dict(keywords)
-        for old, new in _OLD_KEYWORDS.items():
-            if old in query:
-                if new in query:
-                    raise TypeError(f"{old} is the old name of {new}; give one of them")
-                warnings.warn(f"{old} has a new name: {new}", UserWarning, stacklevel=4)
-                query[new] = query.pop(old)
-        since, until, data_key = query.pop("since", None), query.pop("until", None), query.pop("data_key", None)
-        if text is None and not query and since is None and until is None:
-            return runs, data_key
-        return runs.search(query, text=text, since=since, until=until), data_key
 
     def add_filter(self, **query: Any) -> None:
         """Add conditions that every search has to fulfil as well, as keywords of a search.
@@ -489,31 +473,3 @@ def _indices(key: slice) -> list[int]:
             f"db[{written}] would count from the oldest run; a slice counts back from the newest, as in db[-5:]"
         )
     return list(range(start, stop or 0, step or 1))
-
-
-def temp() -> Broker:
-    """Open a new, empty catalog in a temporary directory, which is removed when it is no longer used.
-
-    Examples
-    --------
-    >>> db = temp()
-    >>> db.insert("start", {"uid": "84d9ee44", "time": 1763821925.0})
-    >>> db[-1].start["uid"]
-    '84d9ee44'
-    >>> db.close()
-    """
-    directory = tempfile.TemporaryDirectory(prefix="filebroker-", ignore_cleanup_errors=True)
-    broker = Broker(directory.name, name="temp")
-    weakref.finalize(broker, _discard, broker.catalog, directory)
-    return broker
-
-
-def _discard(catalog: Catalog, directory: "tempfile.TemporaryDirectory[str]") -> None:
-    catalog.close()
-    catalog.clear_cache()
-    directory.cleanup()
-
-
-def temp_config() -> None:
-    """Raise `NotSupported`: a temporary catalog needs no configuration."""
-    raise NotSupported("a temporary catalog needs no configuration; call filebroker.temp()")

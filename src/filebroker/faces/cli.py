@@ -182,6 +182,7 @@ def _reindex(options: argparse.Namespace) -> None:
         if sys.stderr.isatty() and (done % 100 == 0 or done == total):
             print(f"\r{what}: {done:,} of {total:,}", end="", file=sys.stderr)
 
+    _open(options.catalog)  # refuses what is no catalog
     broker = _open(options.catalog, read_only=False)
     broker.catalog.reindex(tell)
     print(f"{len(broker.catalog):,} runs")

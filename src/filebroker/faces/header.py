@@ -12,6 +12,7 @@ from filebroker.faces.wrapping import PrepareHook
 from filebroker.ground import times
 from filebroker.ground.documents import Document, describe, stream_name as stream_of
 from filebroker.ground.errors import MissingHandler
+from filebroker.ground.texts import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -372,7 +373,7 @@ class Header:
         parts.append(str(stop.get("exit_status", "stopped")) if stop else _STATES[self.state])
         names = self._run.stream_names
         parts += [f"streams: {', '.join(names)}"] if names else []
-        return f"<Header {self.uid[:8]} {times.local(start['time'])} {', '.join(parts)}>"
+        return printable(f"<Header {self.uid[:8]} {times.local(start['time'])} {', '.join(parts)}>")
 
     def _repr_html_(self) -> str:
         title = html.heading(repr(self).strip("<>"))

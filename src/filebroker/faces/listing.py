@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
-from filebroker.finding.manifest import Documents
+from filebroker.finding.entries import Documents
 from filebroker.ground import times
+from filebroker.ground.texts import printable
 
 COLUMNS = ("uid", "time", "scan_id", "status", "plan")
 _FORMAT = "{:<8}  {:<25}  {:>7}  {:<11} {}"
@@ -14,7 +15,10 @@ def row_of(item: Documents) -> tuple[str, str, str, str, str]:
     start, stop = item.start, item.stop
     status = str(stop.get("exit_status", "-")) if stop else item.entry.state
     number, plan = start.get("scan_id", "-"), start.get("plan_name", "")
-    return item.entry.uid[:8], times.local(start["time"]), str(number), status, str(plan)
+    return (
+        *(printable(item.entry.uid[:8]), times.local(start["time"])),
+        *(printable(str(number)), printable(status), printable(str(plan))),
+    )
 
 
 def as_text(items: Iterable[Documents]) -> Iterable[str]:

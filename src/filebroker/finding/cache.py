@@ -60,7 +60,7 @@ def directory_of(folder: Folder, catalog_id: str) -> str | None:
     try:
         if not os.path.exists(path):
             os.makedirs(directory, mode=0o700, exist_ok=True)
-            place = folder.local or re.sub(r"//[^/@]*@", "//", folder.url)  # no credentials
+            place = folder.local or re.sub(r"//[^/]*@|[?#].*", "//", folder.url)  # no credentials
             filesystem.publish(path, codec.dumps({"catalog": place, "local": folder.local is not None}), sync=False)
             _prune(base)
         elif time.time() - os.path.getmtime(path) > 3600:
@@ -75,6 +75,14 @@ def directory_of(folder: Folder, catalog_id: str) -> str | None:
 def remove(directory: str) -> None:
     """Remove the cache of a catalog."""
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def remove_others(directory: str, prefix: str, name: str) -> None:
+    """Remove the directories of some prefix but one from a catalog's cache."""
+    with contextlib.suppress(OSError):
+        for other in os.listdir(directory):
+            if other.startswith(prefix) and other != prefix + name:
+                shutil.rmtree(os.path.join(directory, other), ignore_errors=True)
 
 
 def _prune(base: str) -> None:

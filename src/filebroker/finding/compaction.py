@@ -8,7 +8,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 
 from filebroker.finding.ledger import LOGS, SNAPSHOTS, Ledger
-from filebroker.finding.records import Record
+from filebroker.finding.records import Record, check
 from filebroker.finding.snapshots import count_of
 
 #: Logs are merged when there are so many of them, or when they have so many bytes.
@@ -67,12 +67,21 @@ def merge(ledger: Ledger, names: Iterable[str]) -> bool:
             portion = ledger.read(name)
         except FileNotFoundError:  # somebody else merges as well
             return False
-        if not portion.damage:
-            records.extend(portion.records)
+        found = list(portion.records)
+        if not portion.damage and all(map(_makes_sense, found)):
+            records += found
             covers |= portion.covers
     if not covers:
         return False
     ledger.drop(covers, keep=ledger.publish(latest(records), covers))
+    return True
+
+
+def _makes_sense(record: Record) -> bool:
+    try:
+        check(record)
+    except ValueError:
+        return False
     return True
 
 

@@ -17,6 +17,9 @@ _all: "weakref.WeakSet[Housekeeper]" = weakref.WeakSet()
 class House(Protocol):
     """What is kept."""
 
+    def check(self) -> None:
+        """Look whether what is kept is whole, and make it anew if it is not."""
+
     def compact(self) -> None:
         """Merge the files of the ledger if there are many."""
 
@@ -65,7 +68,8 @@ class Housekeeper:
 
     def _work(self) -> None:
         self.problem = ""
-        for what, work in (("ledger", self._house.compact), ("index", self._update_index)):
+        works = (("manifest", self._house.check), ("ledger", self._house.compact), ("index", self._update_index))
+        for what, work in works:
             try:
                 work()
             except Exception as error:  # noqa: BLE001 - `explain` shows it; searches do without

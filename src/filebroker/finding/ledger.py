@@ -7,6 +7,7 @@ them together.  Logs are merged into snapshots.  Everything here can be rebuilt 
 
 import contextlib
 import os
+import re
 import threading
 import time
 import uuid
@@ -24,6 +25,7 @@ from filebroker.storing.journal import encode_line, read_lines
 from filebroker.storing.layout import LEDGER
 
 LOGS, SNAPSHOTS = f"{LEDGER}/log", f"{LEDGER}/snap"
+_FILE = re.compile(rf"({LOGS}|{SNAPSHOTS})/[A-Za-z0-9-]+\.(jsonl|parquet)")
 #: An unfinished line that is older than this is not being written any more.
 _TORN_AFTER_NS = 5_000_000_000
 _LOCK_ATTEMPTS = 8
@@ -64,6 +66,11 @@ class Ledger:
         # This object's log, and how long it was when it was last written to.
         self._own, self._own_size = "", 0
         self._mutex = threading.Lock()
+
+    def renew_locks(self) -> None:
+        """Begin anew in a forked child, with a log of its own."""
+        self._mutex = threading.Lock()
+        self._own = ""
 
     # -- reading
 
@@ -229,13 +236,13 @@ class Ledger:
             The snapshot.
         """
         for name, size in covers.items():
-            path = self._folder.path(name)
-            if name == keep or not name.startswith((LOGS, SNAPSHOTS)) or ".." in name:
+            if name == keep or not _FILE.fullmatch(name):
                 continue
-            if name.startswith(SNAPSHOTS):
-                filesystem.remove(path)
-            elif os.path.exists(path):
-                with contextlib.suppress(OSError):  # somebody else's: it stays, and does no harm
+            path = self._folder.path(name)
+            with contextlib.suppress(OSError):  # somebody else's: it stays, and does no harm
+                if name.startswith(SNAPSHOTS):
+                    filesystem.remove(path)
+                elif os.path.exists(path):
                     _remove_unless_grown(path, size)
 
 

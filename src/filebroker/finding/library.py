@@ -10,14 +10,16 @@ from typing import Concatenate, ParamSpec, TypeVar
 from filebroker.finding import cache
 from filebroker.finding.batches import Entry as IndexEntry
 from filebroker.finding.compaction import compact, is_due
+from filebroker.finding.database import DatabaseDamaged, is_busy, is_refused, may_open
 from filebroker.finding.housekeeping import Housekeeper
 from filebroker.finding.index import Index
 from filebroker.finding.inventory import Inventory
 from filebroker.finding.ledger import SNAPSHOTS, Ledger
-from filebroker.finding.manifest import Manifest, ManifestDamaged
+from filebroker.finding.manifest import Manifest
 from filebroker.finding.records import Record
 from filebroker.finding.survey import Survey, read_all, survey
 from filebroker.finding.terms import entry
+from filebroker.ground import forks
 from filebroker.ground.errors import DamagedRunWarning, LedgerWarning, StorageError
 from filebroker.ground.filesystem import Folder
 
@@ -26,6 +28,8 @@ _MANIFEST = "manifest.sqlite"
 _ATTEMPTS = 20
 #: So many runs are looked at one by one rather than indexed.
 _MANY_PENDING = 256
+#: A manifest of so many bytes takes no more than some 10 ms to check.
+_SMALL_MANIFEST = 4 << 20
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -59,10 +63,12 @@ class Library:
         self._folder, self.writable = folder, writable
         self.ledger = Ledger(folder)
         self.directory = None if catalog_id is None else cache.directory_of(folder, catalog_id)
-        self.manifest = Manifest(None if self.directory is None else os.path.join(self.directory, _MANIFEST))
+        self.manifest = self._place_manifest()
         self._inventory = Inventory(folder)
         # The files of the ledger that were taken in, and into which manifest.
         self._seen: tuple[str, dict[str, int]] = "", {}
+        self._unfinished: set[str] = set()
+        self._is_checked = False
         self._recorded: dict[str, tuple[int, str]] = {}
         self._index: Index | None = None
         self._index_name = ""
@@ -71,6 +77,20 @@ class Library:
         self._mutex = threading.RLock()
         self._is_busy = is_busy
         self.housekeeper = Housekeeper(self, is_busy)
+        forks.renew_in_children(self)
+
+    def _place_manifest(self) -> Manifest:
+        path = None if self.directory is None else os.path.join(self.directory, _MANIFEST)
+        return Manifest(path if path is not None and may_open(path) else None)
+
+    def renew_locks(self) -> None:
+        """Begin anew in a forked child."""
+        self._mutex = threading.RLock()
+        self._parents_manifest = self.manifest  # which must not be closed here
+        self.manifest = self._place_manifest()
+        self._seen = "", {}
+        self.ledger.renew_locks()
+        self.housekeeper = Housekeeper(self, self._is_busy)
 
     # -- keeping up with the ledger
 
@@ -87,6 +107,7 @@ class Library:
         with self._mutex:
             files = self.ledger.files()
             if self._seen != (self._identity(), files):
+                self._check_once()
                 self._take_in_latest(files)
             if not self.ledger.is_complete(files):
                 self._report(self._look_around().unreadable)
@@ -107,16 +128,33 @@ class Library:
             if self.manifest.identity() != self._seen[0]:  # it was removed under our feet
                 self.sync()
             return question(self.manifest, *values, **keywords)
-        except (sqlite3.DatabaseError, ManifestDamaged) as error:
+        except (sqlite3.DatabaseError, DatabaseDamaged) as error:
             with self._mutex:
                 self._discard_manifest(error)
                 self.sync()
             return question(self.manifest, *values, **keywords)
 
+    def _check_once(self) -> None:
+        """Look whether the manifest is whole when it is first used: a small one at once, a large one meanwhile."""
+        if self._is_checked:
+            return
+        self._is_checked = True
+        try:
+            if os.path.getsize(self.manifest.path) < _SMALL_MANIFEST:
+                self.manifest.check()
+            else:
+                self.housekeeper.start()
+        except (sqlite3.DatabaseError, DatabaseDamaged) as error:
+            self._discard_manifest(error)
+
+    def check(self) -> None:
+        """Look whether the manifest is whole, and make it anew if it is not."""
+        self.ask(Manifest.check)
+
     def _identity(self) -> str:
         try:
             return self.manifest.identity()
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, DatabaseDamaged) as error:
             self._discard_manifest(error)
             return self.manifest.identity()
 
@@ -130,11 +168,12 @@ class Library:
                 if attempt == _ATTEMPTS - 1:
                     raise
                 files = self.ledger.files()
-            except (sqlite3.DatabaseError, ManifestDamaged) as error:
+            except (sqlite3.DatabaseError, DatabaseDamaged) as error:
                 if attempt > 1:
                     raise
                 self._discard_manifest(error)
-        self._seen = self.manifest.identity(), files
+        # A line that is not whole yet is looked at again.
+        self._seen = self.manifest.identity(), {name: files[name] for name in files if name not in self._unfinished}
         if self.manifest.is_suspect:
             self._make_good(damage)
 
@@ -146,6 +185,8 @@ class Library:
             damage = [] if is_replaced else self._read_new(files, known)
             # What was merged is known by now to be part of a snapshot.
             if is_replaced or self.manifest.uncovered(files):
+                if self.ledger.files() != files:
+                    raise FileNotFoundError("the ledger changed while it was listed")
                 is_replaced = True
                 self.manifest.forget()
                 damage = self._read_new(files, {})
@@ -155,13 +196,16 @@ class Library:
 
     def _read_new(self, files: dict[str, int], known: dict[str, int]) -> list[str]:
         damage: list[str] = []
+        self._unfinished.clear()
         for name, size in files.items():
             if size != known.get(name, -1):
                 start = 0 if name.startswith(SNAPSHOTS) else known.get(name, 0)
                 portion = self.ledger.read(name, start)
-                self.manifest.apply(portion.records)
+                problems = self.manifest.apply(portion.records, shared=True)
                 self.manifest.set_source(name, portion.end, portion.covers)
-                damage += portion.damage
+                if portion.end < size and not portion.damage:
+                    self._unfinished.add(name)
+                damage += portion.damage + [f"{name}: {problem}" for problem in problems]
         return damage
 
     def _make_good(self, damage: list[str]) -> None:
@@ -181,11 +225,19 @@ class Library:
         warnings.warn(message, LedgerWarning, stacklevel=8)
 
     def _discard_manifest(self, error: Exception) -> None:
-        self.manifest.remove()
+        """Begin a new manifest in the place of one that is damaged, or elsewhere if that place cannot be used."""
+        if is_busy(error):
+            message = f"{self.manifest.path} was locked by another process for a minute: {error}"
+            raise StorageError(message) from error
+        where = self.manifest.path
+        try:
+            if is_refused(error):
+                raise OSError(str(error))
+            self.manifest.remove()
+        except OSError:
+            self.manifest = Manifest(None)
         self._seen = "", {}
-        self._warn(
-            f"what was kept of {self._folder.url} in {self.manifest.path} cannot be used ({error}); it is made anew"
-        )
+        self._warn(f"what was kept of {self._folder.url} in {where} cannot be used ({error}); it is made anew")
 
     @property
     def has_ledger(self) -> bool:
@@ -223,15 +275,16 @@ class Library:
         """Look through the run directories for runs that were put there, finished or removed by hand."""
         with self._mutex:
             found = self._look_around()
-            problem = self._try_to_write(lambda: self._share(found))
+            problem = self._try_to_write(self._share)
         self._report(found.unreadable)
-        if problem:
+        if problem and (found.added or found.changed):
             self._warn(f"{found!r}, but this cannot be told to others who read {self._folder.url}: {problem}")
         return found
 
-    def _share(self, found: Survey) -> None:
+    def _share(self) -> None:
+        """Put into the ledger what is known from the run directories alone."""
         self.begin()
-        self.ledger.append(found.added + found.changed, sync=True)
+        self.ledger.append(self.ask(Manifest.unshared), sync=True)
 
     def _try_to_write(self, write: Callable[[], None]) -> str:
         """Write if that is allowed, and say why it could not be done."""
@@ -247,7 +300,7 @@ class Library:
         found = survey(self._folder, self._inventory, self.ask(Manifest.revisions))
         if found.records:
             with self.manifest.writing():
-                self.manifest.apply(found.records)
+                self.manifest.apply(found.records, shared=False)
         return found
 
     def _report(self, unreadable: dict[str, str]) -> None:
@@ -289,6 +342,8 @@ class Library:
             self.manifest.remove()
             self._seen = "", {}
             self.sync()
+            if problem or not self.writable:
+                self._look_around()
         self.housekeeper = Housekeeper(self, self._is_busy)
         self.update_index(progress=progress)
         if problem:
@@ -312,14 +367,15 @@ class Library:
     @property
     def index(self) -> Index | None:
         """The full-text index, None if there is no place for one."""
-        if self.directory is None:
-            return None
         name = self.ask(Manifest.identity)
+        if self.directory is None or os.path.dirname(self.manifest.path) != self.directory:
+            return None
         with self._mutex:
             if self._index is None or self._index_name != name:
                 self.close_index()
                 # Rows of another manifest mean other runs, so it has another index.
                 self._index, self._index_name = Index(os.path.join(self.directory, f"index-{name}")), name
+                cache.remove_others(self.directory, "index-", name)
             return self._index
 
     def close_index(self, *, discard: bool = False) -> None:

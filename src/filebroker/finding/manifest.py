@@ -3,28 +3,25 @@
 It is derived from the ledger and can be deleted at any time.
 """
 
-import contextlib
 import math
-import os
-import sqlite3
-import threading
-import uuid
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from filebroker.finding.records import GONE, Record
-from filebroker.ground import codec, filesystem
+from filebroker.finding.database import Database, DatabaseDamaged
+from filebroker.finding.entries import Documents, Entry, Order
+from filebroker.finding.records import GONE, Record, check
+from filebroker.ground import codec
 from filebroker.ground.documents import Document
 
 #: Rows and versions begin at a random number and are never used again, so that those of one manifest mean nothing
 #: in another.
-_SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE runs (row INTEGER PRIMARY KEY AUTOINCREMENT, version INTEGER, path TEXT UNIQUE, revision INTEGER,
-    state TEXT, uid BLOB, time REAL, scan_id INTEGER);
+    state TEXT, uid BLOB, time REAL, scan_id INTEGER, crc INTEGER,
+    shared INTEGER);
 CREATE INDEX runs_by_version ON runs (version);
 CREATE INDEX runs_by_uid ON runs (uid);
 CREATE INDEX runs_by_time ON runs (time);
@@ -33,90 +30,19 @@ CREATE TABLE documents (row INTEGER PRIMARY KEY, start BLOB, stop BLOB, pages TE
 CREATE TABLE removed (path TEXT PRIMARY KEY, revision INTEGER);
 CREATE TABLE sources (name TEXT PRIMARY KEY, size INTEGER);
 CREATE TABLE covers (source TEXT, name TEXT, PRIMARY KEY (source, name)) WITHOUT ROWID;
+CREATE TABLE kept_order (version INTEGER, crc INTEGER, arrays BLOB);
 CREATE TABLE facts (name TEXT PRIMARY KEY, value);
 INSERT INTO facts VALUES ('identity', lower(hex(randomblob(6))));
 INSERT INTO facts VALUES ('forgotten', 0);
 INSERT INTO facts VALUES ('version', abs(random() >> 24));
 INSERT INTO sqlite_sequence SELECT 'runs', value FROM facts WHERE name = 'version';
 """
-_inherited: list[sqlite3.Connection] = []
-_WAIT_SECONDS = 60.0
 _CHUNK = 500
+#: After more changes than this the order is made anew; of fewer runs than that it is made quickly.
+_MANY_CHANGES, _WORTH_KEEPING = 2_000, 10_000
 
 
-class ManifestDamaged(Exception):
-    """The manifest does not hold what it should; it has to be made anew."""
-
-
-class Entry(NamedTuple):
-    """What the manifest knows of a run at once."""
-
-    row: int
-    path: str
-    state: str
-    uid: str
-    scan_id: int | None
-
-
-class Documents(NamedTuple):
-    """A run's documents as the manifest has them.
-
-    Attributes
-    ----------
-    entry : Entry
-        The run.
-    raw_start, raw_stop : bytes
-        The start and the stop document as JSON; nothing while there is no stop document.
-    """
-
-    entry: Entry
-    raw_start: bytes
-    raw_stop: bytes
-
-    @property
-    def start(self) -> Document:
-        """The start document."""
-        document: Document = codec.loads(self.raw_start)
-        return document
-
-    @property
-    def stop(self) -> Document | None:
-        """The stop document, None while there is none."""
-        return codec.loads(self.raw_stop) if self.raw_stop else None
-
-    @property
-    def reason(self) -> str:
-        """The ``reason`` of the stop document, empty if it has none."""
-        reason = (self.stop or {}).get("reason") if b'"reason"' in self.raw_stop else None
-        return reason if isinstance(reason, str) else ""
-
-
-class Order(NamedTuple):
-    """All runs, newest first: three arrays of one length.
-
-    Attributes
-    ----------
-    rows : numpy.ndarray
-        Their rows in the manifest.
-    versions : numpy.ndarray
-        Numbers that grow with each change of any run.
-    times : numpy.ndarray
-        Their start times in seconds since 1970, NaN where there is none.
-    """
-
-    rows: "np.ndarray[Any, np.dtype[np.int64]]"
-    versions: "np.ndarray[Any, np.dtype[np.int64]]"
-    times: "np.ndarray[Any, np.dtype[np.float64]]"
-
-
-class _Connection(sqlite3.Connection):
-    """A connection that is closed when it is forgotten, for example with the thread that made it."""
-
-    def __del__(self) -> None:
-        self.close()
-
-
-class Manifest:
+class Manifest(Database):
     """The runs of a catalog, in a local file.
 
     It may be used by any number of processes and threads at once.
@@ -124,104 +50,14 @@ class Manifest:
     Parameters
     ----------
     path
-        The file, in a directory that exists; None to keep it in memory.
+        The file; None for one that is removed at the end.
     """
 
     def __init__(self, path: str | None) -> None:
-        self.path = path
-        self._name = f"file:filebroker-{uuid.uuid4().hex}?mode=memory&cache=shared" if path is None else path
-        self._local = threading.local()
+        super().__init__(path, _SCHEMA)
         self._order: tuple[int, Order] | None = None
-        # What is in memory lives as long as one connection is open.
-        self._keeper = self._open() if path is None else None
-
-    # -- the connection
-
-    @property
-    def _connection(self) -> sqlite3.Connection:
-        """The connection of this thread; a forked child makes its own, and so does who finds another file there."""
-        held: tuple[tuple[int, int] | None, sqlite3.Connection | None]
-        held = getattr(self._local, "connection", (None, None))
-        known, connection = held
-        here = self._whereabouts()
-        if connection is not None and known == here:
-            return connection
-        if connection is not None and known is not None:
-            if known[0] == here[0]:
-                connection.close()
-            else:
-                _inherited.append(connection)  # closing it here could harm the parent
-        connection = self._open()
-        self._local.connection = self._whereabouts(), connection
-        return connection
-
-    def _whereabouts(self) -> tuple[int, int]:
-        """Give this process, and the number of the file on its disk."""
-        try:
-            return os.getpid(), 0 if self.path is None else os.stat(self.path).st_ino
-        except FileNotFoundError:
-            return os.getpid(), -1
-
-    def _open(self) -> sqlite3.Connection:
-        if self.path is not None:
-            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-        connection = sqlite3.connect(
-            self._name,
-            timeout=_WAIT_SECONDS,
-            isolation_level=None,
-            uri=self.path is None,
-            check_same_thread=False,
-            factory=_Connection,
-        )
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version != _SCHEMA_VERSION:
-                self._create(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    @staticmethod
-    def _create(connection: sqlite3.Connection) -> None:
-        """Make the tables, unless another process has just made them."""
-        with _transaction(connection):
-            if connection.execute("PRAGMA user_version").fetchone()[0] == _SCHEMA_VERSION:
-                return
-            tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-            for (name,) in connection.execute(tables).fetchall():
-                connection.execute(f'DROP TABLE "{name}"')
-            for statement in _SCHEMA.split(";\n"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-
-    def close(self) -> None:
-        """Close this thread's connection."""
-        known, connection = getattr(self._local, "connection", ((0, 0), None))
-        if connection is not None and known[0] == os.getpid():
-            connection.close()
-        self._local.connection = None, None
-
-    def remove(self) -> None:
-        """Remove the manifest; the next use begins an empty one."""
-        self.close()
-        self._order = None
-        if self.path is None:
-            with self.writing():
-                self.forget()
-            return
-        for suffix in ("", "-wal", "-shm"):
-            filesystem.remove(self.path + suffix)
 
     # -- writing
-
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """Do several changes at once, or none of them; others wait meanwhile."""
-        with _transaction(self._connection):
-            yield
 
     def sources(self) -> dict[str, int]:
         """Give the files that went into the manifest, with how many of their bytes."""
@@ -263,26 +99,45 @@ class Manifest:
     def forget(self) -> None:
         """Forget every run and every source."""
         self._connection.execute("UPDATE facts SET value = value + 1 WHERE name = 'forgotten'")
-        for table in ("runs", "documents", "removed", "sources", "covers"):
+        for table in ("runs", "documents", "removed", "sources", "covers", "kept_order"):
             self._connection.execute(f"DELETE FROM {table}")  # noqa: S608
 
-    def apply(self, records: Iterable[Record]) -> int:
-        """Take in records, in any order and as often as one likes; give how many said something new."""
-        count = 0
-        connection = self._connection
-        (version,) = connection.execute("SELECT value FROM facts WHERE name = 'version'").fetchone()
+    def apply(self, records: Iterable[Record], *, shared: bool) -> list[str]:
+        """Take in records, in any order and as often as one likes.
+
+        Parameters
+        ----------
+        records
+            They are gone through once.
+        shared
+            Whether they are in the ledger, so that others know them too.
+
+        Returns
+        -------
+        list of str
+            What is wrong with those that make no sense, and were left out.
+        """
+        problems: list[str] = []
+        first = version = self.version()
         for record in records:
+            try:
+                start = check(record)
+            except ValueError as error:
+                problems.append(str(error))
+                continue
             row, rank = self._known(record.path)
             if record.rank <= rank:
+                if shared and record.rank == rank:
+                    self._connection.execute("UPDATE runs SET shared = 1 WHERE row = ? AND NOT shared", (row,))
                 continue
-            version, count = version + 1, count + 1
+            version += 1
             if record.state == GONE:
                 self._take_out(record, row)
             else:
-                self._put_in(record, row, version)
-        if count:
-            connection.execute("UPDATE facts SET value = ? WHERE name = 'version'", (version,))
-        return count
+                self._put_in(record, start, row, version, shared)
+        if version > first:
+            self._connection.execute("UPDATE facts SET value = ? WHERE name = 'version'", (version,))
+        return problems
 
     def _known(self, path: str) -> tuple[int | None, tuple[int, int]]:
         """Give a run's row, and the rank of the record that is known of it."""
@@ -299,17 +154,15 @@ class Manifest:
         connection.execute("DELETE FROM documents WHERE row = ?", (row,))
         connection.execute("INSERT OR REPLACE INTO removed VALUES (?, ?)", (record.path, record.revision))
 
-    def _put_in(self, record: Record, row: int | None, version: int) -> None:
+    def _put_in(self, record: Record, start: Document, row: int | None, version: int, shared: bool) -> None:
         connection = self._connection
         connection.execute("DELETE FROM removed WHERE path = ?", (record.path,))
-        columns = _columns(codec.loads(record.start))
+        columns = (version, record.path, record.revision, record.state, *_columns(start))
         # Of a row that is NULL SQLite makes the next one.
-        row = connection.execute(
-            "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (row, version, record.path, record.revision, record.state, *columns),
-        ).lastrowid
+        query = "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        row = connection.execute(query, (row, *columns, _crc_of(columns), shared)).lastrowid
         stop = record.stop or b""
-        crc = zlib.crc32(record.start + stop)
+        crc = zlib.crc32(stop, zlib.crc32(record.start))
         pages = codec.dumps(record.pages).decode()
         connection.execute(
             "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?)", (row, record.start, stop, pages, crc)
@@ -325,15 +178,35 @@ class Manifest:
         query = "SELECT count(*) FROM runs WHERE time >= ? AND time <= ?"
         return int(self._connection.execute(query, (low, high)).fetchone()[0])
 
+    def _fact(self, name: str) -> Any:
+        found = self._connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        if found is None:
+            raise DatabaseDamaged(f"it does not say what its {name} is")
+        return found[0]
+
+    def check(self) -> None:
+        """Look whether everything is as it was put in.
+
+        Raises
+        ------
+        DatabaseDamaged
+            Something is not.
+        """
+        super().check()
+        counts = set()
+        for table in ("runs", "documents"):
+            counts.add(self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
+        if len(counts) > 1:
+            raise DatabaseDamaged("there are runs without documents")
+        self._entries("NOT INDEXED", ())
+
     def identity(self) -> str:
         """Give what distinguishes this manifest from others, earlier ones of the same catalog included."""
-        return str(self._connection.execute("SELECT value FROM facts WHERE name = 'identity'").fetchone()[0])
+        return str(self._fact("identity"))
 
     def epoch(self) -> tuple[str, int]:
         """Give what changes whenever rows lose their meaning."""
-        query = "SELECT value FROM facts WHERE name IN ('identity', 'forgotten') ORDER BY name"
-        (forgotten,), (identity,) = self._connection.execute(query).fetchall()
-        return str(identity), int(forgotten)
+        return self.identity(), int(self._fact("forgotten"))
 
     def revision_of(self, path: str) -> dict[str, tuple[int, str]]:
         """Give the revision and the state of one run by its path; nothing if it is not known."""
@@ -345,7 +218,7 @@ class Manifest:
 
     def version(self) -> int:
         """Give a number that grows with each change of any run."""
-        return int(self._connection.execute("SELECT value FROM facts WHERE name = 'version'").fetchone()[0])
+        return int(self._fact("version"))
 
     def revisions(self) -> dict[str, tuple[int, str]]:
         """Give the revision and the state of each run by its path, those that were removed included."""
@@ -355,12 +228,57 @@ class Manifest:
     def order(self) -> Order:
         """Give all runs, newest first."""
         version = self.version()
-        if self._order is None or self._order[0] != version:
-            found = self._connection.execute("SELECT row, version, time FROM runs ORDER BY path DESC").fetchall()
-            rows, versions, times = zip(*found, strict=True) if found else ((), (), ())
-            order = Order(np.array(rows, np.int64), np.array(versions, np.int64), np.array(times, np.float64))
-            self._order = version, order
-        return self._order[1]
+        if self._order is not None and self._order[0] == version:
+            return self._order[1]
+        # What another thread makes of it meanwhile is as good.
+        order = self._changed_order(*(self._order or self._kept_order() or (0, None)))
+        if order is None:
+            query = "SELECT row, version, time FROM runs ORDER BY path DESC"
+            order = _as_order(self._connection.execute(query).fetchall())
+            self._keep_order(version, order)
+        self._order = version, order
+        return order
+
+    def _changed_order(self, version: int, order: Order | None) -> Order | None:
+        """Give the order after the changes since a version; None if that is not simply put in front or in place."""
+        if order is None or not len(order.rows):
+            return None
+        query = "SELECT row, version, time, path FROM runs WHERE version > ? ORDER BY path DESC LIMIT ?"
+        changed = self._connection.execute(query, (version, _MANY_CHANGES)).fetchall()
+        places = {row: place for place, row in enumerate(order.rows[:_MANY_CHANGES].tolist())}
+        (newest,) = self.at(order.rows[:1].tolist()) or (None,)
+        fresh = [item[:3] for item in changed if item[0] not in places]
+        if newest is None or len(changed) == _MANY_CHANGES or len(order.rows) + len(fresh) != len(self):
+            return None
+        if any(item[3] <= newest.path for item in changed if item[0] not in places):
+            return None
+        # Another thread may be using these.
+        order = Order(order.rows, order.versions.copy(), order.times.copy())
+        for row, row_version, time, _ in changed:
+            if row in places:
+                order.versions[places[row]], order.times[places[row]] = row_version, math.nan if time is None else time
+        front = _as_order(fresh)
+        return Order(
+            np.concatenate([front.rows, order.rows]),
+            np.concatenate([front.versions, order.versions]),
+            np.concatenate([front.times, order.times]),
+        )
+
+    def _kept_order(self) -> tuple[int, Order] | None:
+        """Give the order as it was kept some time ago, because making it of 100,000 runs takes 100 ms."""
+        found = self._connection.execute("SELECT version, crc, arrays FROM kept_order").fetchone()
+        if found is None or zlib.crc32(found[2]) != found[1]:
+            return None
+        arrays = np.frombuffer(found[2], np.int64).reshape(3, -1).copy()
+        return found[0], Order(arrays[0], arrays[1], arrays[2].view(np.float64))
+
+    def _keep_order(self, version: int, order: Order) -> None:
+        if len(order.rows) < _WORTH_KEEPING:
+            return
+        arrays = np.concatenate([order.rows, order.versions, order.times.view(np.int64)]).tobytes()
+        with self.writing():
+            self._connection.execute("DELETE FROM kept_order")
+            self._connection.execute("INSERT INTO kept_order VALUES (?, ?, ?)", (version, zlib.crc32(arrays), arrays))
 
     def newest(self, count: int, before: str | None = None) -> list[Entry]:
         """Give the newest runs, or the newest of those older than the one at a path."""
@@ -394,17 +312,42 @@ class Manifest:
 
         Raises
         ------
-        ManifestDamaged
+        DatabaseDamaged
             They are not what was put in.
         """
         result: list[Documents] = []
         for chunk in _chunks(rows):
-            query = (
-                f"SELECT {_ENTRY}, start, stop, crc FROM runs JOIN documents USING (row) WHERE row IN ({_marks(chunk)})"  # noqa: S608
-            )
+            query = f"{_BOTH} WHERE row IN ({_marks(chunk)})"
             found = {values[0]: _checked(values) for values in self._connection.execute(query, chunk)}
             result += [found[row] for row in chunk if row in found]
         return result
+
+    def texts(self, rows: Sequence[int]) -> list[tuple[int, bytes, bytes]]:
+        """Give some rows with the JSON of their start and stop documents, in that order.
+
+        Raises
+        ------
+        DatabaseDamaged
+            They are not what was put in.
+        """
+        result: list[tuple[int, bytes, bytes]] = []
+        for chunk in _chunks(rows):
+            query = f"SELECT row, start, stop, crc FROM documents WHERE row IN ({_marks(chunk)})"  # noqa: S608
+            found = {row: (start, stop, crc) for row, start, stop, crc in self._connection.execute(query, chunk)}
+            for row in chunk:
+                if row in found:
+                    start, stop, crc = found[row]
+                    _check_crc(start, stop, crc)
+                    result.append((row, start, stop))
+        return result
+
+    def unshared(self) -> list[Record]:
+        """Give the runs that were found in their directories alone, as they would stand in the ledger."""
+        query = "SELECT path, revision, state, start, stop, pages FROM runs JOIN documents USING (row) WHERE NOT shared"
+        return [
+            Record(path, revision, state, start, stop or None, tuple(codec.loads(pages.encode())))
+            for path, revision, state, start, stop, pages in self._connection.execute(query).fetchall()
+        ]
 
     def after(self, version: int, limit: int) -> list[tuple[int, Documents]]:
         """Give the runs that changed after a version, the earliest change first, each with its version."""
@@ -417,19 +360,38 @@ class Manifest:
         return [_entry(item) for item in found]
 
 
-_ENTRY = "row, path, state, uid, scan_id"
+_ENTRY = "row, version, path, revision, state, uid, time, scan_id, runs.crc"
+
+
+_BOTH = f"SELECT {_ENTRY}, start, stop, documents.crc FROM runs JOIN documents USING (row)"  # noqa: S608
 
 
 def _entry(values: Sequence[Any]) -> Entry:
-    row, path, state, uid, scan_id = values
+    row, *columns, crc = values
+    _, path, _, state, uid, _, scan_id = columns
+    if _crc_of(columns) != crc:
+        raise DatabaseDamaged(f"what is kept of {path!r} is not what was put in")
     return Entry(row, path, state, uid.decode(errors="surrogatepass"), scan_id)
 
 
+def _crc_of(columns: Sequence[Any]) -> int:
+    return zlib.crc32(repr(tuple(columns)).encode())
+
+
 def _checked(values: Sequence[Any]) -> Documents:
-    start, stop, crc = values[5:]
-    if zlib.crc32(start + stop) != crc:
-        raise ManifestDamaged(f"the documents of {values[1]} are not those that were put in")
-    return Documents(_entry(values[:5]), start, stop)
+    start, stop, crc = values[9:]
+    _check_crc(start, stop, crc)
+    return Documents(_entry(values[:9]), start, stop)
+
+
+def _check_crc(start: bytes, stop: bytes, crc: int) -> None:
+    if zlib.crc32(stop, zlib.crc32(start)) != crc:
+        raise DatabaseDamaged("the documents of a run are not those that were put in")
+
+
+def _as_order(found: Sequence[Sequence[Any]]) -> Order:
+    rows, versions, times = zip(*found, strict=True) if found else ((), (), ())
+    return Order(np.array(rows, np.int64), np.array(versions, np.int64), np.array(times, np.float64))
 
 
 def _encode(uid: str) -> bytes:
@@ -461,14 +423,3 @@ def _chunks(rows: Sequence[int]) -> Iterator[list[int]]:
 
 def _marks(rows: Sequence[int]) -> str:
     return ",".join("?" * len(rows))
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")

@@ -92,35 +92,6 @@ def with_oversized(candidates: Candidates) -> Candidates:
     return _any_of([Plan(candidates, exact=False), Plan(OVERSIZED_RUNS, exact=False)]).candidates
 
 
-def time_range(condition: query.Condition) -> tuple[float, float]:
-    """Give a range that the start times of all runs are in that fulfil a condition.
-
-    Returns
-    -------
-    tuple of float
-        The first and the last time, both included; infinite where there is no bound.  No time is in the range if
-        the first is greater.
-
-    Examples
-    --------
-    >>> time_range(query.At("time", query.Compares("$gte", 5.0)))
-    (5.0, inf)
-    """
-    ranges = [(-math.inf, math.inf)]
-    match condition:
-        case query.Both(parts=parts):
-            ranges += map(time_range, parts)
-        case query.At(path="time", test=query.AllTests(tests=tests)):
-            ranges += (time_range(query.At("time", test)) for test in tests)
-        case query.At(path="time", test=query.Equals(value=value)) if _is_ordered_number(value):
-            ranges.append((terms.as_float(value), terms.as_float(value)))
-        case query.At(path="time", test=query.Compares(operator=operator, value=value)) if _is_ordered_number(value):
-            bound = terms.as_float(value)
-            ranges.append((bound, math.inf) if operator in _LOWER else (-math.inf, bound))
-    lows, highs = zip(*ranges, strict=True)
-    return max(lows), min(highs)
-
-
 # Putting plans together.
 
 
@@ -347,7 +318,7 @@ def _compares(operator: str, value: Any, place: _Place) -> Plan:
 def _all_tests(tests: tuple[query.Test, ...], place: _Place) -> Plan:
     """Plan for all of some tests, of which two bounds make one range."""
     plans, rest = [], list(tests)
-    for kind in (_is_ordered_number, _is_text):
+    for kind in (is_ordered_number, _is_text):
         bounds = [test for test in rest if isinstance(test, query.Compares) and kind(test.value)]
         lows = [bound.value for bound in bounds if bound.operator in _LOWER]
         highs = [bound.value for bound in bounds if bound.operator in _UPPER]
@@ -359,7 +330,8 @@ def _all_tests(tests: tuple[query.Test, ...], place: _Place) -> Plan:
     return _all_of([*plans, *(_test(test, place) for test in rest)])
 
 
-def _is_ordered_number(value: Any) -> bool:
+def is_ordered_number(value: Any) -> bool:
+    """Tell whether a value is a number that others can be greater or less than."""
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 

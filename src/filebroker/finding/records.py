@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from filebroker.ground import codec
 from filebroker.ground.documents import Document
+from filebroker.storing import layout
 from filebroker.storing.journal import Line
 from filebroker.storing.run_files import RunFiles
 
@@ -67,6 +68,38 @@ def to_document(record: Record) -> Document:
     return doc
 
 
+def check(record: Record) -> Document:
+    """Give the start document of a record that makes sense.
+
+    Raises
+    ------
+    ValueError
+        It makes none: the ledger was written to by something else.
+    """
+    path, revision, state = record.path, record.revision, record.state
+    if not isinstance(path, str) or not layout.is_run_path(path) or not path.isprintable():
+        raise ValueError(f"{path!r:.200} is no directory of a run")
+    if type(revision) is not int or not 0 <= revision < 1 << 31:
+        raise ValueError(f"the record of {path} has the revision {revision!r:.200}")
+    if state not in _RANKS:
+        raise ValueError(f"the record of {path} has the state {state!r:.200}")
+    if not all(isinstance(page, str) for page in record.pages):
+        raise ValueError(f"the record of {path} has pages that are none")
+    if state == GONE:
+        return {}
+    start = _document(record.start, path, ("uid", str), ("time", (int, float)))
+    if record.stop is not None:
+        _document(record.stop, path)
+    return start
+
+
+def _document(text: bytes, path: str, *required: tuple[str, type | tuple[type, ...]]) -> Document:
+    doc = codec.loads(text)
+    if not isinstance(doc, dict) or not all(isinstance(doc.get(key), kind) for key, kind in required):
+        raise ValueError(f"the record of {path} has a document that is none: {text[:200]!r}")
+    return doc
+
+
 def from_line(line: Line) -> Record | None:
     """Give the record that stands in a line of the ledger, None if it is none that this version knows.
 
@@ -79,12 +112,13 @@ def from_line(line: Line) -> Record | None:
         return None
     doc = line.doc
     try:
-        path, state = doc["path"], doc["state"]
-        if state not in _RANKS or not isinstance(path, str):
-            raise ValueError(f"the state {state!r} of {path!r} means nothing")
-        if state == GONE:
-            return Record(path, line.ordinal, state)
-        stop = None if doc["stop"] is None else codec.dumps(doc["stop"])
-        return Record(path, line.ordinal, state, codec.dumps(doc["start"]), stop, tuple(doc["pages"]))
+        if doc["state"] == GONE:
+            record = Record(doc["path"], line.ordinal, GONE)
+        else:
+            stop = None if doc["stop"] is None else codec.dumps(doc["stop"])
+            pages = tuple(doc["pages"])
+            record = Record(doc["path"], line.ordinal, doc["state"], codec.dumps(doc["start"]), stop, pages)
+        check(record)
     except (KeyError, TypeError) as error:
         raise ValueError(f"a record lacks what it should have: {error!r}") from error
+    return record

@@ -12,11 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from filebroker.finding.candidates import Candidates, Everything, Term
+from filebroker.finding.entries import Documents, Entry, Order, reason_of
 from filebroker.finding.library import Library
-from filebroker.finding.manifest import Documents, Entry, Manifest, Order
-from filebroker.finding.planning import plan, time_range, with_oversized
+from filebroker.finding.manifest import Manifest
+from filebroker.finding.planning import plan, with_oversized
 from filebroker.finding.query import At, Both, Condition, Either, Equals, Not, Subject, Words
 from filebroker.finding.terms import OVERSIZED
+from filebroker.finding.time_ranges import split_time
+from filebroker.ground import codec
 
 _Rows = np.ndarray[Any, np.dtype[np.int64]]
 _Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -215,12 +218,15 @@ class Search:
 
     def _select(self) -> _Selected:
         order = self.library.ask(Manifest.order)
-        inside = self._in_range(order)
+        limits, rest = (-math.inf, math.inf), self.condition
+        if rest is not None:
+            limits, rest = split_time(rest)
+        inside = self._in_range(order, *limits)
         self._notes.in_range = int(inside.sum())
-        if self.condition is None:
-            self._notes.index, self._notes.exact = "it is not needed", True
-            return _Selected(order.rows[inside], _none(int(inside.sum())))
-        proposal = plan(self.condition)
+        if rest is None:
+            self._notes.index = "it is not needed"
+            return _Selected(order.rows[inside], _none(self._notes.in_range))
+        proposal = plan(rest)
         proposed, doubtful = self._propose(order, proposal.candidates, exact=proposal.exact)
         chosen = inside & proposed & self._of_uid(order)
         return _Selected(order.rows[chosen], doubtful[chosen])
@@ -235,13 +241,11 @@ class Search:
                     mask &= np.isin(order.rows, rows)
         return mask
 
-    def _in_range(self, order: Order) -> _Mask:
-        low, high = self.low, self.high
-        if self.condition is not None:
-            other_low, other_high = time_range(self.condition)
-            low, high = max(low, other_low), min(high, other_high)
-        if math.isinf(low) and math.isinf(high) and low < high:
-            return np.ones(len(order.times), bool)
+    def _in_range(self, order: Order, low: float = -math.inf, high: float = math.inf) -> _Mask:
+        """Give the runs whose start times are in the range of the search, and in another."""
+        low, high = max(low, self.low), min(high, self.high)
+        if low == -math.inf and high == math.inf:
+            return ~_none(len(order.times))
         mask: _Mask = (order.times >= low) & (order.times <= high)
         return mask
 
@@ -288,12 +292,12 @@ class Search:
         has_words = _asks_for_words(condition)
         for position in range(0, len(rows), _LAST_STEP):
             part = rows[position : position + _LAST_STEP].tolist()
-            for item in self.library.ask(Manifest.documents, part):
+            for row, start, stop in self.library.ask(Manifest.texts, part):
                 self._notes.looked_at += 1
-                if all(search.possible(item.raw_start + item.raw_stop) for search in words):
-                    reason = item.reason if has_words else ""
-                    if condition.holds(Subject(item.start, reason)):
-                        yield item.entry.row
+                if all(search.possible(start + stop) for search in words):
+                    reason = reason_of(stop) if has_words else ""
+                    if condition.holds(Subject(codec.loads(start), reason)):
+                        yield row
 
 
 def _conjunction(condition: Condition) -> Iterator[Condition]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"([0-9]+)-([0-9a-f]{16})\.parquet\Z")
 _FOOTER_KEY = b"filebroker"
+_FORMAT = 1
 _ROWS_AT_ONCE = 4096
 
 
@@ -57,7 +58,7 @@ def encode_snapshot(records: Iterable[Record], sources: Mapping[str, int]) -> tu
     import pyarrow.parquet as pq
 
     rows = sorted(records)
-    schema = _schema({_FOOTER_KEY: codec.dumps({"format": 1, "sources": dict(sorted(sources.items()))})})
+    schema = _schema({_FOOTER_KEY: codec.dumps({"format": _FORMAT, "sources": dict(sorted(sources.items()))})})
     columns = zip(*rows, strict=True) if rows else [()] * len(schema)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     target = pa.BufferOutputStream()
@@ -92,12 +93,13 @@ def decode_snapshot(name: str, data: bytes) -> Snapshot:
 
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
-        sources = codec.loads(file.schema_arrow.metadata[_FOOTER_KEY])["sources"]
-        missing = {field.name for field in _schema({})} - set(file.schema_arrow.names)
+        footer = codec.loads(file.schema_arrow.metadata[_FOOTER_KEY])
+        version, sources = footer["format"], dict(footer["sources"])
     except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
         raise ValueError(f"it is no snapshot of a ledger: {error}") from error
-    if missing:
-        raise ValueError(f"it is no snapshot of a ledger: it has no column {sorted(missing)[0]!r}")
+    is_ours = file.schema_arrow.equals(_schema({})) and all(type(size) is int for size in sources.values())
+    if version != _FORMAT or not is_ours:
+        raise ValueError(f"it is no snapshot of a ledger of format {_FORMAT}")
     return Snapshot(_records(file), sources)
 
 
@@ -107,4 +109,4 @@ def _records(file: "pq.ParquetFile") -> Iterator[Record]:
         columns = [batch.column(name).to_pylist() for name in names]
         for path, revision, state, start, stop, pages in zip(*columns, strict=True):
             raw_stop = None if stop is None else stop.encode()
-            yield Record(path, revision, state, start.encode(), raw_stop, tuple(pages))
+            yield Record(path, revision, state, (start or "").encode(), raw_stop, tuple(pages or ()))

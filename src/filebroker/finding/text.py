@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 #: Stands between the words of two values, so that a phrase cannot go from one value into the next.
@@ -92,24 +93,21 @@ class Term:
         """The words that no run lacks that the term is found in."""
         return self.words_at_path if self.path else self.words
 
-    def is_in(self, start: Mapping[str, Any], spaced: str) -> bool:
+    def is_in(self, start: Mapping[str, Any], folded: str) -> bool:
         """Tell whether a run has it.
 
         Parameters
         ----------
         start
             The run's start document.
-        spaced
-            The words of the run as `_spaced` writes them.
+        folded
+            The strings of the run as `_folded_below` writes them.
         """
-        if self._written(self.words) in spaced:
+        if _has_phrase(folded, self.words, self.is_open):
             return True
         if not self.path:
             return False
-        return self._written(self.words_at_path) in _spaced(_words_below(_values_at(start, self.path)))
-
-    def _written(self, words: tuple[str, ...]) -> str:
-        return f" {' '.join(words)}" if self.is_open else f" {' '.join(words)} "
+        return _has_phrase(_folded_below(_values_at(start, self.path)), self.words_at_path, self.is_open)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +156,12 @@ class TextSearch:
             return False
         if self.is_blank:
             return True
-        spaced = _spaced(words_in(start, reason))
-        if any(term.is_in(start, spaced) for term in self.excluded):
+        folded = _folded_below([*start.values(), reason])
+        if any(term.is_in(start, folded) for term in self.excluded):
             return False
         if self.phrases:
-            return all(term.is_in(start, spaced) for term in self.phrases)
-        return not self.terms or any(term.is_in(start, spaced) for term in self.terms)
+            return all(term.is_in(start, folded) for term in self.phrases)
+        return not self.terms or any(term.is_in(start, folded) for term in self.terms)
 
     def possible(self, raw: bytes) -> bool:
         """Tell quickly whether a run may be one of those looked for.
@@ -256,13 +254,30 @@ def _fold(text: str) -> str:
     return _ACCENTS.sub("", unicodedata.normalize("NFKD", text)).casefold()
 
 
-def _spaced(words: list[str]) -> str:
-    """Write words so that a phrase is a part of the text: each with a space before and after it."""
-    return f" {' '.join(words)} "
+def _has_phrase(folded: str, words: tuple[str, ...], is_open: bool) -> bool:
+    """Tell whether words stand one after the other in a folded text, without splitting all of it into words."""
+    position = folded.find(words[0])
+    while position >= 0:
+        before = folded[position - 1] if position else " "
+        if not (before.isalnum() or before == "_") and _phrase(words, is_open).match(folded, position):
+            return True
+        position = folded.find(words[0], position + 1)
+    return False
+
+
+@lru_cache
+def _phrase(words: tuple[str, ...], is_open: bool) -> re.Pattern[str]:
+    between = rf"[^\w{SEPARATOR}]+"
+    return re.compile(between.join(map(re.escape, words)) + ("" if is_open else r"(?!\w)"))
 
 
 def _words_below(values: Iterable[Any]) -> list[str]:
     """Give the words of all strings at and below some values, with `SEPARATOR` between the strings."""
+    return _WORD_OR_SEPARATOR.findall(_folded_below(values))
+
+
+def _folded_below(values: Iterable[Any]) -> str:
+    """Give all strings at and below some values folded, with `SEPARATOR` between them."""
     strings = []
     # A stack of our own, because a document may be nested deeper than Python likes to call itself.
     waiting = [*values][::-1]
@@ -274,7 +289,7 @@ def _words_below(values: Iterable[Any]) -> list[str]:
             waiting.extend(reversed(value.values()))
         elif isinstance(value, list):
             waiting.extend(reversed(value))
-    return _WORD_OR_SEPARATOR.findall(_fold(SEPARATOR.join(strings)))
+    return _fold(SEPARATOR.join(strings))
 
 
 def _values_at(value: Any, path: str) -> Iterator[Any]:

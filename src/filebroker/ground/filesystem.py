@@ -15,6 +15,8 @@ from urllib.request import url2pathname
 from filebroker.ground.errors import StorageError
 
 _LOCAL_PROTOCOLS = {"file", "local"}
+#: So often a directory is listed again when something was removed from it meanwhile.
+_ATTEMPTS = 50
 
 
 class Folder:
@@ -164,13 +166,13 @@ class Folder:
 
 
 def _local_sizes(path: str) -> dict[str, int]:
-    sizes = {}
-    with os.scandir(path) as entries:
-        for entry in entries:
-            with contextlib.suppress(FileNotFoundError):  # removed since it was listed
-                if entry.is_file():
-                    sizes[entry.name] = entry.stat().st_size
-    return sizes
+    """List the files of a local directory with their sizes, all as they were at one moment."""
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+        if not os.path.isdir(path):
+            return {}
+    raise OSError(errno.EAGAIN, "files are removed from it all the time")
 
 
 @contextlib.contextmanager

@@ -5,6 +5,8 @@ import re
 from datetime import date, datetime, time as time_of_day
 from typing import Any
 
+import numpy as np
+
 from filebroker.ground.errors import InvalidQuery
 
 _FORM = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2})(?: +(\d{1,2})(?::(\d{1,2})(?::(\d{1,2}))?)?)?)?)?\Z")
@@ -33,9 +35,9 @@ def parse(time: object) -> float:
     Parameters
     ----------
     time
-        Seconds since 1970, a datetime, a date, or a string: ``2026``, ``2026-11``, ``2026-11-22``, or a day
-        followed by ``14``, ``14:32`` or ``14:32:05``, unpadded as well; or any other form of ISO 8601.
-        What names no zone is in the local one.
+        Seconds since 1970, a datetime (of pandas and numpy as well), a date, or a string: ``2026``,
+        ``2026-11``, ``2026-11-22``, or a day followed by ``14``, ``14:32`` or ``14:32:05``, unpadded as well;
+        or any other form of ISO 8601.  What names no zone is in the local one.
 
     Returns
     -------
@@ -56,15 +58,19 @@ def parse(time: object) -> float:
     """
     if isinstance(time, str):
         return _seconds(_from_text(time))
+    if isinstance(time, np.datetime64):
+        time = time.astype("datetime64[us]").item()
+    if hasattr(time, "to_pydatetime"):  # pandas takes a time without a zone for UTC
+        time = time.to_pydatetime(warn=False)
     if isinstance(time, datetime):
         return _seconds(time)
     if isinstance(time, date):
         return _seconds(datetime.combine(time, time_of_day()))
     try:
-        seconds = float(time)  # type: ignore[arg-type]
+        seconds = math.nan if isinstance(time, bool | bytes | bytearray) else float(time)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
-    if math.isnan(seconds) or isinstance(time, bool):
+    if math.isnan(seconds):
         raise InvalidQuery(f"{time!r} is no time; give seconds since 1970, a datetime, or a string: {_FORMS}")
     return seconds
 
