@@ -25,7 +25,7 @@ import factories as make
 from filebroker import Broker, temp
 from filebroker.core.run import Run
 from filebroker.faces.cli import main
-from filebroker.finding import batches, library, query as query_module
+from filebroker.finding import batches, indexing, library, query as query_module
 from filebroker.finding.parsing import OPERATORS, parse
 from filebroker.finding.query import Subject
 from filebroker.finding.text import parse_text
@@ -54,7 +54,7 @@ def db() -> Iterator[Broker]:
 @pytest.fixture(autouse=True)
 def no_indexing_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the tests say when something is indexed."""
-    monkeypatch.setattr(library, "_MANY_PENDING", sys.maxsize)
+    monkeypatch.setattr(indexing, "MANY_PENDING", sys.maxsize)
 
 
 def record(db: Broker, stop: dict[str, Any] | None = None, **keys: Any) -> str:
@@ -323,7 +323,7 @@ def opened() -> Iterator[Callable[..., Broker]]:
 
         def open_one(place: Path, **options: Any) -> Broker:
             db = Broker(place, **options)
-            stack.callback(lambda: db.catalog.library.close_index())
+            stack.callback(lambda: db.catalog.library.indexing.close())
             stack.callback(db.close)
             return db
 
@@ -529,7 +529,7 @@ def test_a_catalog_that_is_closed_and_forgotten_leaves_no_file_open(
 def test_reading_has_the_index_built_in_the_background_and_inserting_never_has(
     reader: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "_MANY_PENDING", 8)
+    monkeypatch.setattr(indexing, "MANY_PENDING", 8)
     writer = Broker(tmp_path)
     for number in range(12):
         record(writer, scan_id=number)
@@ -576,8 +576,8 @@ STOPPED = [*BEGUN, "db('zwiebel')", "db('\"because of the zwiebel\"')", "db('zwi
 CHILD = """
 import sys
 from filebroker import Broker
-from filebroker.finding import library
-library._MANY_PENDING = sys.maxsize
+from filebroker.finding import indexing
+indexing.MANY_PENDING = sys.maxsize
 NOW = float(sys.argv[2])
 db = Broker(sys.argv[1], read_only=True)
 list(db()), list(db("good")), list(db.v2.search({"plan_name": "scan"}))

@@ -13,8 +13,9 @@ from filebroker.core.recording import Recording
 from filebroker.core.run import Run
 from filebroker.core.runs import Runs
 from filebroker.finding.entries import Entry
+from filebroker.finding.indexing import Progress
 from filebroker.finding.inventory import Inventory
-from filebroker.finding.library import Library, Progress
+from filebroker.finding.library import Library
 from filebroker.finding.search import Search
 from filebroker.finding.survey import Survey
 from filebroker.ground import codec, filesystem, forks

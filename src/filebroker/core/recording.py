@@ -3,18 +3,23 @@
 import os
 import threading
 import uuid
+import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from filebroker.core.replay import Replay
 from filebroker.core.run import Run
+from filebroker.finding.database import patience
 from filebroker.finding.library import Library
 from filebroker.ground import codec, filesystem
 from filebroker.ground.documents import check, describe, modernise
-from filebroker.ground.errors import DuplicateDocument, UnknownRun
+from filebroker.ground.errors import DuplicateDocument, LedgerWarning, StorageError, UnknownRun
 from filebroker.storing import layout
 from filebroker.storing.recorder import Recorder, Sync
+
+#: So long the beginning of a run waits for others who use what is kept of the catalog on this machine.
+_PATIENCE_SECONDS = 1.0
 
 
 class Shelf(Protocol):
@@ -86,7 +91,7 @@ class Recording:
             return
         mark(self._root)
         self._shelf.library.begin()
-        recorded = self._shelf.of_uid(uid)
+        recorded = self._find(uid)
         if recorded is not None and recorded.state == "live":
             raise DuplicateDocument(
                 f"the run {uid!r} is being recorded by another process or another catalog object, in "
@@ -104,9 +109,24 @@ class Recording:
             raise
         self._owners[uid] = recorder
 
+    def _find(self, uid: str) -> Run | None:
+        """Give the run of a uid if there is one; acquisition does not wait for those who read."""
+        try:
+            with patience(_PATIENCE_SECONDS):
+                return self._shelf.of_uid(uid)
+        except StorageError as error:
+            warnings.warn(
+                f"whether a run {uid!r} is there already cannot be seen now: {error}. It is recorded, unless one of the "
+                "same start time is",
+                LedgerWarning,
+                stacklevel=7,
+            )
+            return None
+
     def _announce(self, directory: str) -> None:
         """Put a run into the ledger as it is now."""
-        self._shelf.library.record(directory, sync=self._sync != "never")
+        with patience(_PATIENCE_SECONDS):
+            self._shelf.library.record(directory, sync=self._sync != "never")
 
     @property
     def is_busy(self) -> bool:

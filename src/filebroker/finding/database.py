@@ -13,7 +13,9 @@ from filebroker.ground.errors import StorageError
 
 #: Another number makes a file of another version be made anew.
 _SCHEMA_VERSION = 3
+#: So long another process is waited for that writes to the same file.
 _WAIT_SECONDS = 60.0
+_waiting = threading.local()
 #: What another process does, or the disk, rather than damage.
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _REFUSED = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
@@ -93,15 +95,17 @@ class Database:
         with contextlib.suppress(OSError):  # SQLite says what is wrong
             os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
         connection = sqlite3.connect(
-            self.path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False, factory=_Connection
+            self.path, timeout=patience_left(), isolation_level=None, check_same_thread=False, factory=_Connection
         )
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("PRAGMA cell_size_check=ON")
+            # An empty file is not worth waiting for the disk.
+            connection.execute("PRAGMA synchronous=OFF")
+            connection.execute("PRAGMA journal_mode=WAL")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version != _SCHEMA_VERSION:
                 self._create(connection)
+            connection.execute("PRAGMA synchronous=NORMAL")
         except BaseException:
             connection.close()
             raise
@@ -158,6 +162,23 @@ class Database:
                 os.unlink(self.path + suffix)
 
 
+@contextlib.contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Wait no longer than this for others, in this thread."""
+    before = patience_left()
+    _waiting.seconds = seconds
+    try:
+        yield
+    finally:
+        _waiting.seconds = before
+
+
+def patience_left() -> float:
+    """Give how many seconds others are waited for in this thread."""
+    seconds: float = getattr(_waiting, "seconds", _WAIT_SECONDS)
+    return seconds
+
+
 def may_open(path: str) -> bool:
     """Tell whether a file may be opened in this process: not one that its parent had open when it was forked."""
     return path not in _of_the_parent
@@ -193,6 +214,7 @@ def _remove_unless_forked(directory: str, owner: int) -> None:
 
 @contextlib.contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute(f"PRAGMA busy_timeout = {int(1000 * patience_left())}")
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

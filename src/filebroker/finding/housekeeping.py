@@ -51,8 +51,13 @@ class Housekeeper:
         """Begin to work unless it is being done."""
         with self._mutex:
             if not self._stopping and (self._thread is None or not self._thread.is_alive()):
-                self._thread = threading.Thread(target=self._work, name="filebroker-housekeeping", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="filebroker-housekeeping", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # too many threads, or the interpreter is about to exit
+                    self.problem = f"nothing can be done in the background: {error}"
+                else:
+                    self._thread = thread
 
     def stop(self, timeout: float | None = None) -> None:
         """Give up what is being done, and wait for that."""

@@ -1,24 +1,23 @@
 """What is known of a catalog's runs, kept up with its ledger: the one place that searches and lookups ask."""
 
+import contextlib
 import os
 import sqlite3
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Concatenate, ParamSpec, TypeVar
 
 from filebroker.finding import cache
-from filebroker.finding.batches import Entry as IndexEntry
 from filebroker.finding.compaction import compact, is_due
-from filebroker.finding.database import DatabaseDamaged, is_busy, is_refused, may_open
+from filebroker.finding.database import DatabaseDamaged, is_busy, is_refused, may_open, patience_left
 from filebroker.finding.housekeeping import Housekeeper
-from filebroker.finding.index import Index
+from filebroker.finding.indexing import Indexing, Progress
 from filebroker.finding.inventory import Inventory
-from filebroker.finding.ledger import SNAPSHOTS, Ledger
+from filebroker.finding.ledger import SNAPSHOTS, Ledger, Portion
 from filebroker.finding.manifest import Manifest
 from filebroker.finding.records import Record
 from filebroker.finding.survey import Survey, read_all, survey
-from filebroker.finding.terms import entry
 from filebroker.ground import forks
 from filebroker.ground.errors import DamagedRunWarning, LedgerWarning, StorageError
 from filebroker.ground.filesystem import Folder
@@ -26,15 +25,11 @@ from filebroker.ground.filesystem import Folder
 _MANIFEST = "manifest.sqlite"
 #: So often something is begun anew that another process changed in the middle.
 _ATTEMPTS = 20
-#: So many runs are looked at one by one rather than indexed.
-_MANY_PENDING = 256
 #: A manifest of so many bytes takes no more than some 10 ms to check.
 _SMALL_MANIFEST = 4 << 20
 
 T = TypeVar("T")
 P = ParamSpec("P")
-#: Is told, while something long is done, what it is, how far it has come, and of how much.
-Progress = Callable[[str, int, int], None]
 
 
 class Library:
@@ -70,12 +65,11 @@ class Library:
         self._unfinished: set[str] = set()
         self._is_checked = False
         self._recorded: dict[str, tuple[int, str]] = {}
-        self._index: Index | None = None
-        self._index_name = ""
         self._unreadable: set[str] = set()
         self._left_over: set[str] = set()
         self._mutex = threading.RLock()
         self._is_busy = is_busy
+        self.indexing = Indexing(self)
         self.housekeeper = Housekeeper(self, is_busy)
         forks.renew_in_children(self)
 
@@ -90,6 +84,7 @@ class Library:
         self.manifest = self._place_manifest()
         self._seen = "", {}
         self.ledger.renew_locks()
+        self.indexing.renew_locks()
         self.housekeeper = Housekeeper(self, self._is_busy)
 
     # -- keeping up with the ledger
@@ -104,15 +99,25 @@ class Library:
         StorageError
             The catalog cannot be read.
         """
-        with self._mutex:
+        with self._alone():
             files = self.ledger.files()
             if self._seen != (self._identity(), files):
-                self._check_once()
+                self._check_if_small()
                 self._take_in_latest(files)
             if not self.ledger.is_complete(files):
                 self._report(self._look_around().unreadable)
-            if self.writable and is_due(files, self._left_over):
-                self.housekeeper.start()
+        if not self._is_checked or (self.writable and is_due(files, self._left_over)):
+            self.housekeeper.start()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other threads out."""
+        if not self._mutex.acquire(timeout=patience_left()):
+            raise StorageError(f"another thread has been busy with the list of runs of {self._folder.url} for too long")
+        try:
+            yield
+        finally:
+            self._mutex.release()
 
     def ask(self, question: Callable[Concatenate[Manifest, P], T], *values: P.args, **keywords: P.kwargs) -> T:
         """Ask the manifest, and make it anew if it turns out to be damaged.
@@ -134,22 +139,20 @@ class Library:
                 self.sync()
             return question(self.manifest, *values, **keywords)
 
-    def _check_once(self) -> None:
-        """Look whether the manifest is whole when it is first used: a small one at once, a large one meanwhile."""
-        if self._is_checked:
-            return
-        self._is_checked = True
+    def _check_if_small(self) -> None:
+        """Look whether the manifest is whole when it is first used; a large one is looked at in the background."""
         try:
-            if os.path.getsize(self.manifest.path) < _SMALL_MANIFEST:
+            if not self._is_checked and os.path.getsize(self.manifest.path) < _SMALL_MANIFEST:
+                self._is_checked = True
                 self.manifest.check()
-            else:
-                self.housekeeper.start()
         except (sqlite3.DatabaseError, DatabaseDamaged) as error:
             self._discard_manifest(error)
 
     def check(self) -> None:
-        """Look whether the manifest is whole, and make it anew if it is not."""
-        self.ask(Manifest.check)
+        """Look whether the manifest is whole, unless that was done, and make it anew if it is not."""
+        if not self._is_checked:
+            self._is_checked = True
+            self.ask(Manifest.check)
 
     def _identity(self) -> str:
         try:
@@ -179,33 +182,44 @@ class Library:
 
     def _take_in(self, files: dict[str, int]) -> list[str]:
         """Read what is new in the files of the ledger, and give what is damaged."""
-        with self.manifest.writing():
-            known = self.manifest.sources()
-            is_replaced = any(size < known.get(name, 0) for name, size in files.items())
-            damage = [] if is_replaced else self._read_new(files, known)
-            # What was merged is known by now to be part of a snapshot.
-            if is_replaced or self.manifest.uncovered(files):
-                if self.ledger.files() != files:
-                    raise FileNotFoundError("the ledger changed while it was listed")
-                is_replaced = True
-                self.manifest.forget()
-                damage = self._read_new(files, {})
-            if damage or is_replaced:
-                self.manifest.suspect(True)
-            return damage
-
-    def _read_new(self, files: dict[str, int], known: dict[str, int]) -> list[str]:
+        known = self.manifest.sources()
         damage: list[str] = []
         self._unfinished.clear()
+        is_replaced = any(size < known.get(name, 0) for name, size in files.items())
         for name, size in files.items():
-            if size != known.get(name, -1):
-                start = 0 if name.startswith(SNAPSHOTS) else known.get(name, 0)
-                portion = self.ledger.read(name, start)
-                problems = self.manifest.apply(portion.records, shared=True)
-                self.manifest.set_source(name, portion.end, portion.covers)
-                if portion.end < size and not portion.damage:
-                    self._unfinished.add(name)
-                damage += portion.damage + [f"{name}: {problem}" for problem in problems]
+            if size != known.get(name, -1) and not is_replaced:
+                portion = self._read(name, known.get(name, 0))
+                with self.manifest.writing():  # and others wait for no reading
+                    damage += self._note(name, size, portion)
+        # What was merged is known by now to be part of a snapshot.
+        if is_replaced or self.manifest.uncovered(files):
+            if self.ledger.files() != files:
+                raise FileNotFoundError("the ledger changed while it was listed")
+            damage = self._read_anew(files)
+        return damage
+
+    def _read(self, name: str, start: int = 0) -> Portion:
+        return self.ledger.read(name, 0 if name.startswith(SNAPSHOTS) else start)
+
+    def _note(self, name: str, size: int, portion: Portion) -> list[str]:
+        """Put what was read of a file into the manifest, and give what is damaged."""
+        problems = self.manifest.apply(portion.records, shared=True)
+        self.manifest.set_source(name, portion.end, portion.covers)
+        if portion.end < size and not portion.damage:
+            self._unfinished.add(name)
+        damage = portion.damage + [f"{name}: {problem}" for problem in problems]
+        if damage:
+            self.manifest.suspect(True)
+        return damage
+
+    def _read_anew(self, files: dict[str, int]) -> list[str]:
+        """Forget what came from another ledger, and read this one."""
+        damage: list[str] = []
+        with self.manifest.writing():
+            self.manifest.forget()
+            for name, size in files.items():
+                damage += self._note(name, size, self._read(name))
+            self.manifest.suspect(True)
         return damage
 
     def _make_good(self, damage: list[str]) -> None:
@@ -227,7 +241,7 @@ class Library:
     def _discard_manifest(self, error: Exception) -> None:
         """Begin a new manifest in the place of one that is damaged, or elsewhere if that place cannot be used."""
         if is_busy(error):
-            message = f"{self.manifest.path} was locked by another process for a minute: {error}"
+            message = f"{self.manifest.path} is locked by another process: {error}"
             raise StorageError(message) from error
         where = self.manifest.path
         try:
@@ -262,7 +276,9 @@ class Library:
             The filesystem refused.
         """
         unreadable: dict[str, str] = {}
-        known = {path: self._recorded[path]} if path in self._recorded else self.ask(Manifest.revision_of, path)
+        known: dict[str, tuple[int, str]] = {}
+        with contextlib.suppress(StorageError):  # others keep the manifest; the ledger alone is needed
+            known = {path: self._recorded[path]} if path in self._recorded else self.ask(Manifest.revision_of, path)
         records = list(read_all(self._folder, [path], known, unreadable))
         self.ledger.append(records, sync=sync)
         self._report(unreadable)
@@ -273,9 +289,8 @@ class Library:
 
     def refresh(self) -> Survey:
         """Look through the run directories for runs that were put there, finished or removed by hand."""
-        with self._mutex:
-            found = self._look_around()
-            problem = self._try_to_write(self._share)
+        found = self._look_around()
+        problem = self._try_to_write(self._share)
         self._report(found.unreadable)
         if problem and (found.added or found.changed):
             self._warn(f"{found!r}, but this cannot be told to others who read {self._folder.url}: {problem}")
@@ -299,7 +314,7 @@ class Library:
     def _look_around(self) -> Survey:
         found = survey(self._folder, self._inventory, self.ask(Manifest.revisions))
         if found.records:
-            with self.manifest.writing():
+            with self._alone(), self.manifest.writing():
                 self.manifest.apply(found.records, shared=False)
         return found
 
@@ -334,18 +349,18 @@ class Library:
         progress
             Is told what is being done, how far it has come, and of how much.
         """
-        with self._mutex:
-            self.sync()
-            problem = self._try_to_write(lambda: self._rewrite_ledger(progress))
-            self.housekeeper.stop()
-            self.close_index(discard=True)
+        self.housekeeper.stop()
+        self.sync()
+        problem = self._try_to_write(lambda: self._rewrite_ledger(progress))
+        with self._alone():
+            self.indexing.close(discard=True)
             self.manifest.remove()
             self._seen = "", {}
             self.sync()
             if problem or not self.writable:
                 self._look_around()
         self.housekeeper = Housekeeper(self, self._is_busy)
-        self.update_index(progress=progress)
+        self.indexing.update(progress=progress)
         if problem:
             self._warn(f"the ledger of {self._folder.url} cannot be made anew: {problem}")
 
@@ -359,71 +374,15 @@ class Library:
             records.append(record)
             if progress is not None:
                 progress("reading runs", len(records), len(paths))
-        self.ledger.drop(files, keep=self.ledger.publish(records, files))
+        # It covers nothing, so that others read it anew, and forget what is not in it.
+        self.ledger.drop(files, keep=self.ledger.publish(records, {}))
         self._report(unreadable)
 
-    # -- the index
-
-    @property
-    def index(self) -> Index | None:
-        """The full-text index, None if there is no place for one."""
-        name = self.ask(Manifest.identity)
-        if self.directory is None or os.path.dirname(self.manifest.path) != self.directory:
-            return None
-        with self._mutex:
-            if self._index is None or self._index_name != name:
-                self.close_index()
-                # Rows of another manifest mean other runs, so it has another index.
-                self._index, self._index_name = Index(os.path.join(self.directory, f"index-{name}")), name
-                cache.remove_others(self.directory, "index-", name)
-            return self._index
-
-    def close_index(self, *, discard: bool = False) -> None:
-        """Close the index, and remove it on request."""
-        if discard and self.index is not None:
-            self.index.discard()
-        if self._index is not None:
-            self._index.close()
-            self._index = None
-
-    def update_index(self, proceed: Callable[[], bool] = lambda: True, progress: Progress | None = None) -> int:
-        """Put into the index what is not in it yet, unless another process does so.
-
-        Parameters
-        ----------
-        proceed
-            Whether to go on; asked often.
-        progress
-            Is told how many runs are done, and of how many.
-
-        Returns
-        -------
-        int
-            How many runs were put in.
-        """
-        index = self.index
-        if index is None:
-            return 0
-        total, done = self.ask(Manifest.__len__), 0
-
-        def source(after: int, limit: int) -> list[IndexEntry]:
-            nonlocal done
-            if progress is not None:
-                progress("indexing runs", done, total)
-            changed = self.ask(Manifest.after, after, limit)
-            done += len(changed)
-            return [entry(version, item.start, item.reason) for version, item in changed]
-
-        return index.update(source, proceed=proceed)
-
-    def indexing_is_due(self, pending: int) -> bool:
-        """Bring the index up to date in the background if many runs are not in it, and tell whether that is so."""
-        is_due = pending >= _MANY_PENDING and self.directory is not None
-        if is_due:
-            self.housekeeper.start()
-        return is_due
-
     # -- housekeeping
+
+    def update_index(self, proceed: Callable[[], bool] = lambda: True) -> int:
+        """Put into the index what is not in it yet; see `Indexing.update`."""
+        return self.indexing.update(proceed)
 
     def compact(self) -> None:
         """Merge the files of the ledger if there are many."""
@@ -435,13 +394,13 @@ class Library:
 
     def close(self) -> None:
         """Close the files; they are opened again when they are needed."""
-        self.close_index()
+        self.indexing.close()
         self.manifest.close()
 
     def remove(self) -> None:
         """Remove everything that is kept of the catalog on this machine."""
         self.housekeeper.stop()
-        with self._mutex:
+        with self._alone():
             self.close()
             self._seen = "", {}
             if self.directory is not None:

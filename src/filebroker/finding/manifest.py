@@ -243,7 +243,8 @@ class Manifest(Database):
         """Give the order after the changes since a version; None if that is not simply put in front or in place."""
         if order is None or not len(order.rows):
             return None
-        query = "SELECT row, version, time, path FROM runs WHERE version > ? ORDER BY path DESC LIMIT ?"
+        # The plus keeps SQLite from going through all paths in their order.
+        query = "SELECT row, version, time, path FROM runs WHERE version > ? ORDER BY +path DESC LIMIT ?"
         changed = self._connection.execute(query, (version, _MANY_CHANGES)).fetchall()
         places = {row: place for place, row in enumerate(order.rows[:_MANY_CHANGES].tolist())}
         (newest,) = self.at(order.rows[:1].tolist()) or (None,)

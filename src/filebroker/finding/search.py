@@ -5,17 +5,18 @@ Runs that are newer than the index are looked at one by one, so no answer is wro
 
 import math
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from filebroker.finding.candidates import Candidates, Everything, Term
 from filebroker.finding.entries import Documents, Entry, Order, reason_of
+from filebroker.finding.index import Found
 from filebroker.finding.library import Library
 from filebroker.finding.manifest import Manifest
-from filebroker.finding.planning import plan, with_oversized
+from filebroker.finding.planning import Plan, plan, with_oversized
 from filebroker.finding.query import At, Both, Condition, Either, Equals, Not, Subject, Words
 from filebroker.finding.terms import OVERSIZED
 from filebroker.finding.time_ranges import split_time
@@ -23,6 +24,8 @@ from filebroker.ground import codec
 
 _Rows = np.ndarray[Any, np.dtype[np.int64]]
 _Mask = np.ndarray[Any, np.dtype[np.bool_]]
+_NO_ROWS: _Rows = np.array([], np.int64)
+T = TypeVar("T")
 #: Rows are looked up in steps, small ones first, because many who search want the newest few.
 _FIRST_STEP, _LAST_STEP = 16, 500
 
@@ -95,6 +98,19 @@ class _Selected(NamedTuple):
     doubtful: _Mask
 
 
+class _Proposal(NamedTuple):
+    """What the index says.
+
+    The versions of runs that may answer, up to which version it knows runs, the versions of those that are too large for
+    it, and whether the others answer for sure.
+    """
+
+    versions: _Rows
+    upto: int
+    large: _Rows
+    exact: bool
+
+
 @dataclass
 class Search:
     """A search of a library.
@@ -118,39 +134,51 @@ class Search:
 
     def __iter__(self) -> Iterator[Entry]:
         """Give the runs that answer, newest first."""
+        return self._walk(Manifest.at, lambda entry: entry)
+
+    def documents(self) -> Iterator[Documents]:
+        """Give the documents of the runs that answer, newest first."""
+        return self._walk(Manifest.documents, lambda item: item.entry)
+
+    def _walk(self, fetch: Callable[[Manifest, Sequence[int]], list[T]], entry_of: Callable[[T], Entry]) -> Iterator[T]:
+        """Give what is fetched of each run that answers; when rows come to mean other runs, go on from the last one."""
         last: str | None = None
         is_done = False
         while not is_done:
-            epoch = self.library.ask(Manifest.epoch)
-            is_done = True
-            for page in self._pages(last):
-                if self.library.ask(Manifest.epoch) != epoch:  # rows mean other runs by now: go on from the last one
+            epoch, is_done = self._epoch(), True
+            for rows in self._pages(last):
+                items = self.library.ask(fetch, rows)
+                if self._epoch() != epoch:
                     is_done, self._answers = False, None
                     break
-                for entry in page:
-                    if last is None or entry.path < last:
-                        yield entry
-                        last = entry.path
+                for item in items:
+                    path = entry_of(item).path
+                    if last is None or path < last:
+                        yield item
+                        last = path
 
-    def _pages(self, before: str | None) -> Iterator[list[Entry]]:
-        """Give the runs that answer in parts, newest first, perhaps with some that are not older than a path."""
+    def _epoch(self) -> tuple[str, int]:
+        return self.library.ask(Manifest.epoch)
+
+    def _pages(self, before: str | None) -> Iterator[list[int]]:
+        """Give the rows that answer in parts, newest first, perhaps with some that are not older than a path."""
         if self.is_trivial:
             yield from self._all(before)
             return
         selected = self._select() if self._answers is None else _Selected(self._answers, _none(len(self._answers)))
         for position, size in _steps(len(selected.rows)):
             part = slice(position, position + size)
-            yield self._verified(selected.rows[part], selected.doubtful[part])
+            yield self._verified(selected.rows[part], selected.doubtful[part]).tolist()
 
     @property
     def is_trivial(self) -> bool:
         """Whether every run answers."""
         return self.condition is None and self.low == -math.inf and self.high == math.inf
 
-    def _all(self, before: str | None) -> Iterator[list[Entry]]:
+    def _all(self, before: str | None) -> Iterator[list[int]]:
         size = _FIRST_STEP
         while entries := self.library.ask(Manifest.newest, size, before):
-            yield entries
+            yield [entry.row for entry in entries]
             before, size = entries[-1].path, min(2 * size, _LAST_STEP)
 
     def __len__(self) -> int:
@@ -176,12 +204,6 @@ class Search:
         rows = order.rows[self._in_range(order) & (order.rows == entry.row)]
         return bool(len(rows)) and (self.condition is None or any(True for _ in self._looked_at(rows)))
 
-    def documents(self) -> Iterator[Documents]:
-        """Give the documents of the runs that answer, newest first."""
-        for position, size in _steps(len(rows := self._rows())):
-            part = rows[position : position + size].tolist()
-            yield from self.library.ask(Manifest.documents, part)
-
     def explain(self, search: str) -> Explanation:
         """Answer the search, and tell how that was done."""
         begun = time.perf_counter()
@@ -189,7 +211,7 @@ class Search:
         notes.answers = len(self._find())
         notes.runs = self.library.ask(Manifest.__len__)
         notes.seconds = time.perf_counter() - begun
-        index = self.library.index
+        index = self.library.indexing.index
         problems = [self.library.housekeeper.problem, (index.problem or "") if index is not None else ""]
         notes.problem = "; ".join(filter(None, problems))
         return notes
@@ -206,28 +228,29 @@ class Search:
         return self._answers
 
     def _find(self) -> _Rows:
-        selected = self._select()
-        doubtful = selected.rows[selected.doubtful]
-        if not len(doubtful):
-            return selected.rows
-        good = set(self._looked_at(doubtful))
-        sure = ~selected.doubtful
-        return selected.rows[[is_sure or int(row) in good for row, is_sure in zip(selected.rows, sure, strict=True)]]
+        while True:
+            epoch = self._epoch()
+            selected = self._select()
+            rows = self._verified(selected.rows, selected.doubtful)
+            if self._epoch() == epoch:
+                return rows
+            self.library.sync()
 
     # -- choosing
 
     def _select(self) -> _Selected:
-        order = self.library.ask(Manifest.order)
         limits, rest = (-math.inf, math.inf), self.condition
         if rest is not None:
             limits, rest = split_time(rest)
+        # The index comes first: what changes meanwhile is then later than all that it considered.
+        proposal = None if rest is None else self._ask_index(plan(rest))
+        order = self.library.ask(Manifest.order)
         inside = self._in_range(order, *limits)
         self._notes.in_range = int(inside.sum())
         if rest is None:
             self._notes.index = "it is not needed"
             return _Selected(order.rows[inside], _none(self._notes.in_range))
-        proposal = plan(rest)
-        proposed, doubtful = self._propose(order, proposal.candidates, exact=proposal.exact)
+        proposed, doubtful = self._weigh(order, proposal)
         chosen = inside & proposed & self._of_uid(order)
         return _Selected(order.rows[chosen], doubtful[chosen])
 
@@ -249,40 +272,54 @@ class Search:
         mask: _Mask = (order.times >= low) & (order.times <= high)
         return mask
 
-    def _propose(self, order: Order, candidates: Candidates, *, exact: bool) -> tuple[_Mask, _Mask]:
+    def _ask_index(self, wanted: Plan) -> _Proposal | None:
+        """Ask the index, None if it cannot say anything."""
+        notes, index = self._notes, self.library.indexing.index
+        if isinstance(wanted.candidates, Everything):
+            notes.index = "it cannot help with this"
+            return None
+        if index is None:
+            notes.index = "there is no place to keep one"
+            return None
+        found = index.find(with_oversized(wanted.candidates))
+        large = index.find(Term("value", OVERSIZED)) if wanted.exact else Found((), 0)
+        if found is None or large is None:
+            notes.index = ""
+            return _Proposal(_NO_ROWS, 0, _NO_ROWS, exact=False)
+        notes.index, notes.was_asked = f"it is asked for {_describe(wanted.candidates)}", True
+        return _Proposal(_array(found.rows), found.upto, _array(large.rows), wanted.exact)
+
+    def _weigh(self, order: Order, proposal: _Proposal | None) -> tuple[_Mask, _Mask]:
         """Give which runs may answer, and which of those have to be looked at."""
-        everything = np.ones(len(order.rows), bool)
-        notes = self._notes
-        index = self.library.index
-        if isinstance(candidates, Everything) or index is None:
-            notes.index = "it cannot help with this" if index is not None else "there is no place to keep one"
+        everything = ~_none(len(order.rows))
+        if proposal is None:
             return everything, everything
-        found = index.find(with_oversized(candidates))
-        if found is None:
-            is_due = self.library.indexing_is_due(len(order.rows))
+        notes, later = self._notes, order.versions > proposal.upto
+        is_due = self._index_later(int(later.sum()))
+        if not notes.was_asked:
             notes.index = "it is being made" if is_due else "none is made for so few runs"
             return everything, everything
-        later = order.versions > found.upto
-        self.library.indexing_is_due(int(later.sum()))
-        proposed = np.isin(order.versions, _array(found.rows)) & ~later
-        notes.index, notes.was_asked, notes.exact = f"it is asked for {_describe(candidates)}", True, exact
-        notes.indexed, notes.proposed = int((~later).sum()), int(proposed.sum())
-        if not exact:
-            return proposed | later, everything
-        oversized = index.find(Term("value", OVERSIZED))
-        if oversized is None:
-            return everything, everything
-        large = np.isin(order.versions, _array(oversized.rows))
-        return proposed | later, later | large
+        proposed = np.isin(order.versions, proposal.versions) & ~later
+        notes.exact, notes.indexed, notes.proposed = proposal.exact, int((~later).sum()), int(proposed.sum())
+        large = np.isin(order.versions, proposal.large)
+        return proposed | later, later | large if proposal.exact else everything
+
+    def _index_later(self, pending: int) -> bool:
+        """Bring the index up to date in the background if many runs are not in it, and tell whether that is so."""
+        is_due = self.library.indexing.is_due(pending)
+        if is_due:
+            self.library.housekeeper.start()
+        return is_due
 
     # -- looking
 
-    def _verified(self, rows: _Rows, doubtful: _Mask) -> list[Entry]:
-        wanted: list[int] = rows.tolist()
-        if doubtful.any():
-            good = set(self._looked_at(rows[doubtful]))
-            wanted = [row for row, is_doubtful in zip(wanted, doubtful, strict=True) if not is_doubtful or row in good]
-        return self.library.ask(Manifest.at, wanted)
+    def _verified(self, rows: _Rows, doubtful: _Mask) -> _Rows:
+        """Give those of some rows that answer, after looking at the doubtful ones."""
+        if not doubtful.any():
+            return rows
+        good = set(self._looked_at(rows[doubtful]))
+        flags = [not doubt or row in good for row, doubt in zip(rows.tolist(), doubtful.tolist(), strict=True)]
+        return rows[flags]
 
     def _looked_at(self, rows: _Rows) -> Iterator[int]:
         """Give those of some rows whose documents fulfil the condition."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 #: Version of the format on disk, see docs/reference/format.md.
 FORMAT = 1
@@ -95,23 +95,6 @@ def is_run_path(directory: str) -> bool:
     (True, False)
     """
     return _RUN_PATH.match(directory) is not None
-
-
-def uid_of(directory: str) -> str | None:
-    """Read the uid off a run directory's name, None if the name does not hold all of it.
-
-    Examples
-    --------
-    >>> uid_of("2025/11/22/20251122T143205.250000Z-84d9ee44")
-    '84d9ee44'
-    """
-    match = _RUN_DIRECTORY.match(directory.rpartition("/")[2])
-    if match is None or "~" in match[1]:
-        return None
-    try:
-        return unquote(match[1], errors="surrogatepass")
-    except UnicodeDecodeError:  # not a name we gave
-        return match[1]
 
 
 def is_run_directory(name: str) -> bool:
