@@ -116,8 +116,8 @@ class Recording:
                 return self._shelf.of_uid(uid)
         except StorageError as error:
             warnings.warn(
-                f"whether a run {uid!r} is there already cannot be seen now: {error}. It is recorded, unless one of the "
-                "same start time is",
+                f"whether a run {uid!r} is there already cannot be seen now: {error}. It is recorded unless one of "
+                "the same start time is there",
                 LedgerWarning,
                 stacklevel=7,
             )

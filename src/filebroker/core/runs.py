@@ -17,7 +17,14 @@ from filebroker.finding.query import Both, Condition, Words
 from filebroker.finding.search import Explanation, Search
 from filebroker.finding.text import parse_text
 from filebroker.ground import times
-from filebroker.ground.errors import AmbiguousPrefix, InvalidKey, InvalidQuery, NotEnoughRuns, RunNotFound
+from filebroker.ground.errors import (
+    AmbiguousPrefix,
+    InvalidKey,
+    InvalidLookup,
+    InvalidQuery,
+    NotEnoughRuns,
+    RunNotFound,
+)
 from filebroker.ground.texts import printable
 
 if TYPE_CHECKING:
@@ -81,7 +88,11 @@ class Runs(ABC):
         ------
         NotEnoughRuns
             There are fewer runs.
+        InvalidLookup
+            The number is less than 1.
         """
+        if number < 1:
+            raise InvalidLookup(f"newest({number}) means nothing; 1 is the newest run, 2 the one before it")
         run = next(self._opened(islice(self._search(), min(number, sys.maxsize) - 1, None)), None)
         if run is None:
             raise NotEnoughRuns(f"Catalog only contains {len(self)} runs. It is {self.place}")
@@ -214,9 +225,15 @@ class Runs(ABC):
 
     # -- what is known of them
 
-    def explain(self) -> Explanation:
-        """Tell how these runs are found: what the index does, and what has to be looked at."""
-        return self._search().explain(repr(self))
+    def explain(self, search: str = "") -> Explanation:
+        """Tell how these runs are found: what the index does, and what has to be looked at.
+
+        Parameters
+        ----------
+        search
+            How the search was written, to be shown; by default it is described.
+        """
+        return self._search().explain(search or repr(self))
 
     def to_dataframe(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
         """Give one row a run, newest first, without opening any.
@@ -273,7 +290,7 @@ class Selection(Runs):
         self._high = math.inf if until is None else times.parse(until)
         if text is not None and not isinstance(text, str):
             raise InvalidQuery(
-                f"the words to search for are a {type(text).__name__}; give a string, and values by key as in "
+                f"the words to search for are of type {type(text).__name__}; give a string, and values by key as in "
                 "db(plan_name='scan') or db(**{'sample.name': 'LaB6'})"
             )
         self._latest: tuple[int, Search] | None = None
@@ -285,10 +302,10 @@ class Selection(Runs):
     @property
     def described(self) -> str:
         """The search, and those before it, as one would write them."""
-        parts = [repr(self._text)] if self._text is not None else []
-        parts += [repr(self._query)] if self._query else []
-        parts += [f"since={times.local(self._low)}"] if self._low > -math.inf else []
-        parts += [f"until={times.local(self._high)}"] if self._high < math.inf else []
+        parts = [repr(self._query)] if self._query else []
+        parts += [f"text={self._text!r}"] if self._text is not None else []
+        parts += [f"since={times.local(self._low)!r}"] if self._low > -math.inf else []
+        parts += [f"until={times.local(self._high)!r}"] if self._high < math.inf else []
         before = f"{self._source.described} and " if isinstance(self._source, Selection) else ""
         return before + f"search({', '.join(parts)})"
 

@@ -22,6 +22,7 @@ from filebroker.ground.errors import (
     InvalidConfig,
     InvalidKey,
     InvalidLookup,
+    InvalidQuery,
     NotEnoughRuns,
     NotSupported,
     UnknownCatalogName,
@@ -201,10 +202,14 @@ class Broker:
         >>> {header.start["plan_name"] for header in db(plan_name="grid_scan")}
         {'grid_scan'}
         """
-        runs, filter_key = narrowed(self._runs, None, self.filters) if self.filters else (self._runs, None)
-        runs, data_key = narrowed(runs, text_search, query)
+        keywords = query if text_search is None else {"text_search": text_search, **query}
+        # Filters come first, so that a field is looked for in as few runs as possible.
+        fields = {name: keywords[name] for name in ("data_key",) if name in keywords}
+        rest = {name: value for name, value in keywords.items() if name not in fields}
+        runs = narrowed(narrowed(self._runs, rest), {**self.filters})
+        runs = narrowed(runs, fields)
         shown = [repr(text_search)] * (text_search is not None) + [f"{key}={value!r}" for key, value in query.items()]
-        return Results(self, runs, f"db({', '.join(shown)})", data_key or filter_key)
+        return Results(self, runs, f"db({', '.join(shown)})")
 
     def add_filter(self, **query: Any) -> None:
         """Add conditions that every search has to fulfil as well, as keywords of a search.
@@ -219,6 +224,7 @@ class Broker:
         (1, {'plan_name': 'grid_scan'})
         >>> db.clear_filters()
         """
+        narrowed(self._runs, query)  # refuses what it does not understand, at once
         self.filters.update(query)
 
     def clear_filters(self, **ignored: Any) -> None:
@@ -240,6 +246,7 @@ class Broker:
         InvalidLookup
             The broker has something else of that name.
         """
+        narrowed(self._runs, query)  # refuses what it does not understand, at once
         self._add_alias(key, query)
 
     def dynamic_alias(self, key: str, func: Callable[[], Mapping[str, Any]]) -> None:
@@ -338,8 +345,10 @@ class Broker:
     def __getattr__(self, name: str) -> Any:
         aliases = self.__dict__.get("aliases", {})
         if name in aliases:
-            query = aliases[name]
-            return self(**(query() if callable(query) else query))
+            query = aliases[name]() if callable(aliases[name]) else aliases[name]
+            if not isinstance(query, Mapping):
+                raise InvalidQuery(f"the alias {name!r} gave {query!r:.100}; it has to give keywords of a search")
+            return self(**query)
         raise AttributeError(
             f"a Broker has no {name!r}"
             + " yet; docs/how-to/move-from-databroker.md says what is to come" * (name in _TO_COME)

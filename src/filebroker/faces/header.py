@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from filebroker.core.run import Run, Stream
 from filebroker.faces import html
 from filebroker.faces.filtering import ALL, DocumentFilter, added_columns, as_patterns, matches_any
+from filebroker.faces.listing import STATES
 from filebroker.faces.wrapping import PrepareHook
 from filebroker.ground import times
 from filebroker.ground.documents import Document, describe, stream_name as stream_of
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _KEYS = ("start", "descriptors", "stop", "ext")
-_STATES = {"live": "in progress", "interrupted": "interrupted", "sealed": "no stop document"}
 
 
 class Prompt(Protocol):
@@ -370,7 +370,7 @@ class Header:
         start, stop = self._run.start, self._run.stop
         parts = [f"scan_id={start['scan_id']}"] if "scan_id" in start else []
         parts += [str(start["plan_name"])] if "plan_name" in start else []
-        parts.append(str(stop.get("exit_status", "stopped")) if stop else _STATES[self.state])
+        parts.append(str(stop.get("exit_status", "stopped")) if stop else STATES[self.state])
         names = self._run.stream_names
         parts += [f"streams: {', '.join(names)}"] if names else []
         return printable(f"<Header {self.uid[:8]} {times.local(start['time'])} {', '.join(parts)}>")

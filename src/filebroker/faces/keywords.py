@@ -4,14 +4,23 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from filebroker.core.fields import WithField
 from filebroker.core.runs import Runs
+from filebroker.ground.errors import InvalidQuery
 
 #: The old names of the keywords for time ranges.
 _OLD_KEYWORDS = {"start_time": "since", "stop_time": "until"}
 
 
-def narrowed(runs: Runs, text: str | None, keywords: Mapping[str, Any]) -> tuple[Runs, str | None]:
-    """Give the runs that answer to the keywords of a search, and the field that they shall have.
+def narrowed(runs: Runs, keywords: Mapping[str, Any]) -> Runs:
+    """Give the runs that answer to the keywords of a search.
+
+    Parameters
+    ----------
+    runs
+        The runs that are searched.
+    keywords
+        ``text_search``, ``since``, ``until`` and ``data_key``, and conditions on the start document.
 
     Raises
     ------
@@ -27,7 +36,11 @@ def narrowed(runs: Runs, text: str | None, keywords: Mapping[str, Any]) -> tuple
                 raise TypeError(f"{old} is the old name of {new}; give one of them")
             warnings.warn(f"{old} has a new name: {new}", UserWarning, stacklevel=3)
             query[new] = query.pop(old)
-    since, until, data_key = query.pop("since", None), query.pop("until", None), query.pop("data_key", None)
-    if text is None and not query and since is None and until is None:
-        return runs, data_key
-    return runs.search(query, text=text, since=since, until=until), data_key
+    text, since, until, data_key = (query.pop(name, None) for name in ("text_search", "since", "until", "data_key"))
+    if not (text is None and since is None and until is None) or query:
+        runs = runs.search(query, text=text, since=since, until=until)
+    if data_key is None:
+        return runs
+    if not isinstance(data_key, str):
+        raise InvalidQuery(f"data_key is of type {type(data_key).__name__}; give the name of one field")
+    return WithField(runs, data_key)

@@ -7,13 +7,15 @@ from filebroker.ground import times
 from filebroker.ground.texts import printable
 
 COLUMNS = ("uid", "time", "scan_id", "status", "plan")
+#: How the states of a run without a stop document are called.
+STATES = {"live": "in progress", "interrupted": "interrupted", "sealed": "no stop document"}
 _FORMAT = "{:<8}  {:<25}  {:>7}  {:<11} {}"
 
 
 def row_of(item: Documents) -> tuple[str, str, str, str, str]:
     """Give what stands in each of `COLUMNS` for a run."""
     start, stop = item.start, item.stop
-    status = str(stop.get("exit_status", "-")) if stop else item.entry.state
+    status = str(stop.get("exit_status", "-")) if stop else STATES[item.entry.state]
     number, plan = start.get("scan_id", "-"), start.get("plan_name", "")
     return (
         *(printable(item.entry.uid[:8]), times.local(start["time"])),

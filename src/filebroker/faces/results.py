@@ -29,8 +29,6 @@ class Results:
         The runs that answer.
     description
         The search, as it was called.
-    data_key
-        Only runs with that field in a descriptor, None for all.
 
     Examples
     --------
@@ -42,18 +40,15 @@ class Results:
     [['motor1', 'motor2']]
     """
 
-    def __init__(self, broker: Prompt, runs: Runs, description: str, data_key: str | None = None) -> None:
-        self._broker, self._runs, self._description, self._data_key = broker, runs, description, data_key
+    def __init__(self, broker: Prompt, runs: Runs, description: str) -> None:
+        self._broker, self._runs, self._description = broker, runs, description
 
     def __iter__(self) -> Iterator[Header]:
-        for run in self._runs:
-            header = Header(self._broker, run)
-            if self._data_key is None or self._data_key in header.fields():
-                yield header
+        return (Header(self._broker, run) for run in self._runs)
 
     def __len__(self) -> int:
         """Count the runs; none is opened for that, unless ``data_key`` was given."""
-        return len(self._runs) if self._data_key is None else sum(1 for _ in self)
+        return len(self._runs)
 
     def __bool__(self) -> bool:
         return next(iter(self), None) is not None
@@ -68,7 +63,7 @@ class Results:
 
     def explain(self) -> Explanation:
         """Tell how the search is answered: what the index does, and what has to be looked at."""
-        return self._runs.explain()
+        return self._runs.explain(self._description)
 
     def __repr__(self) -> str:
         lines = listing.as_text(islice(self._runs.documents(), _SHOWN))
@@ -81,5 +76,4 @@ class Results:
     def _title(self, shown: int) -> str:
         count = len(self._runs)
         newest = f", the newest {shown} of them" if count > shown else ""
-        also = "" if self._data_key is None else f", before looking for the field {self._data_key!r}"
-        return f"Results of {self._description}: {count:,} run{'s' * (count != 1)}{newest}{also}"
+        return f"Results of {self._description}: {count:,} run{'s' * (count != 1)}{newest}"

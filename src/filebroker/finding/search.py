@@ -54,6 +54,8 @@ class Explanation:
         How many runs the index proposes.
     looked_at : int
         How many start documents had to be looked at.
+    opened : str
+        Which runs had to be opened, empty if none had.
     answers : int
         How many runs answer.
     seconds : float
@@ -71,6 +73,7 @@ class Explanation:
     in_range: int = 0
     proposed: int = 0
     looked_at: int = 0
+    opened: str = ""
     answers: int = 0
     seconds: float = 0.0
     problem: str = ""
@@ -83,6 +86,7 @@ class Explanation:
             lines.append(("proposed", f"{self.proposed:,} of the {self.indexed:,} runs that the index knows, {sure}"))
         lines += [
             ("looked at", f"{self.looked_at:,} start documents"),
+            *([("opened", self.opened)] if self.opened else []),
             ("answers", f"{self.answers:,} in {1000 * self.seconds:.1f} ms"),
         ]
         lines += [("problem", self.problem)] if self.problem else []
@@ -101,8 +105,8 @@ class _Selected(NamedTuple):
 class _Proposal(NamedTuple):
     """What the index says.
 
-    The versions of runs that may answer, up to which version it knows runs, the versions of those that are too large for
-    it, and whether the others answer for sure.
+    The versions of runs that may answer, up to which version it knows runs, the versions of those that are too large
+    for it, and whether the others answer for sure.
     """
 
     versions: _Rows

@@ -1,0 +1,60 @@
+"""Runs that have a field, which only their descriptors tell: each has to be opened."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from filebroker.core.run import Run
+from filebroker.core.runs import Runs
+from filebroker.finding.entries import Documents, Entry
+from filebroker.finding.search import Explanation, Search
+
+if TYPE_CHECKING:
+    from filebroker.core.catalog import Catalog
+
+
+class WithField(Runs):
+    """Those of some runs that have a data key in a descriptor.
+
+    Parameters
+    ----------
+    source
+        The runs.
+    data_key
+        The data key.
+    """
+
+    def __init__(self, source: Runs, data_key: str) -> None:
+        self._source, self._data_key = source, data_key
+
+    def __len__(self) -> int:
+        """Count the runs; all that answer the rest of the search are opened."""
+        return sum(1 for _ in self)
+
+    def documents(self) -> Iterator[Documents]:
+        """Give the start and stop documents of the runs, newest first."""
+        return (item for item in self._source.documents() if self._open(item.entry) is not None)
+
+    def explain(self, search: str = "") -> Explanation:
+        """Tell how these runs are found."""
+        notes = self._source.explain(search)
+        notes.opened = f"{notes.answers:,} runs for the field {self._data_key!r}"
+        notes.answers = len(self)
+        return notes
+
+    def _search(self) -> Search:
+        return self._source._search()
+
+    def _open(self, entry: Entry) -> Run | None:
+        run = self._source._open(entry)
+        has_it = run is not None and any(self._data_key in doc["data_keys"] for doc in run.descriptors)
+        return run if has_it else None
+
+    @property
+    def catalog(self) -> "Catalog":
+        """The catalog that the runs are of."""
+        return self._source.catalog
+
+    @property
+    def place(self) -> str:
+        """Where these runs are, for messages."""
+        return f"the runs with the field {self._data_key!r} of {self._source.place}"
