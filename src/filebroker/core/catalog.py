@@ -5,6 +5,7 @@ import functools
 import os
 import threading
 import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -157,6 +158,13 @@ class Catalog(Runs):
             return self._check_marker()
         if next(iter(Inventory(self.folder)), None) is not None:
             return True  # copied without its marker
+        misplaced = [name for name in names if layout.is_run_directory(name)]
+        if misplaced:
+            name = misplaced[0]
+            raise CatalogNotFound(
+                f"{self.folder.url} is no filebroker catalog: {name} is a run, but not in its place; move it into "
+                f"{name[:4]}/{name[4:6]}/{name[6:8]}"
+            )
         if names:
             raise CatalogNotFound(
                 f"{self.folder.url} is no filebroker catalog: it has no {layout.MARKER} and no runs, but "
@@ -250,7 +258,7 @@ class Catalog(Runs):
             )
         with self._mutex:
             if self._recording is None:
-                self._recording = Recording(self.folder.local, self, self._sync)
+                self._recording = Recording(self.folder.local, weakref.proxy(self), self._sync)
             return self._recording
 
     def close(self) -> None:
@@ -284,7 +292,12 @@ class Catalog(Runs):
         with self._mutex:
             if self._library is None or (self._id is None and self.folder.local is not None and self._find_id()):
                 writable = not self.read_only and self.folder.local is not None
-                self._library = Library(self.folder, self._id, writable=writable, is_busy=self._is_recording)
+                self._library = Library(
+                    self.folder,
+                    self._id,
+                    writable=writable,
+                    is_busy=functools.partial(_is_recording, weakref.ref(self)),
+                )
             return self._library
 
     def _find_id(self) -> bool:
@@ -292,10 +305,6 @@ class Catalog(Runs):
         with contextlib.suppress(FileNotFoundError):
             self._read_marker()
         return self._id is not None
-
-    def _is_recording(self) -> bool:
-        recording = self._recording
-        return recording is not None and recording.is_busy
 
     def _search(self) -> Search:
         library = self.library
@@ -334,9 +343,8 @@ class Catalog(Runs):
         self.library.reindex(progress)
 
     def clear_cache(self) -> None:
-        """Remove what is kept of this catalog on this machine; it is made anew when it is needed."""
-        self.library.remove()
-        self._library = None
+        """Forget what is kept of this catalog on this machine; it is made anew when it is needed."""
+        self.library.clear()
 
     def _run(self, directory: str) -> Run | None:
         """Give a run, or warn that it cannot be read."""
@@ -363,6 +371,13 @@ class Catalog(Runs):
 
     def _forget_run(self, directory: str) -> None:
         self._kept_bytes -= self._runs.pop(directory, (None, 0))[1]
+
+
+def _is_recording(catalog: "weakref.ref[Catalog]") -> bool:
+    """Tell whether a catalog is being recorded into; its library must not keep it alive."""
+    there = catalog()
+    recording = None if there is None else there._recording
+    return recording is not None and recording.is_busy
 
 
 def _is_ours(name: str) -> bool:

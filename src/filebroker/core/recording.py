@@ -3,9 +3,9 @@
 import os
 import threading
 import uuid
-import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any, Protocol
 
 from filebroker.core.replay import Replay
@@ -13,6 +13,7 @@ from filebroker.core.run import Run
 from filebroker.finding.database import patience
 from filebroker.finding.library import Library
 from filebroker.ground import codec, filesystem
+from filebroker.ground.cautions import warn
 from filebroker.ground.documents import check, describe, modernise
 from filebroker.ground.errors import DuplicateDocument, LedgerWarning, StorageError, UnknownRun
 from filebroker.storing import layout
@@ -20,6 +21,8 @@ from filebroker.storing.recorder import Recorder, Sync
 
 #: So long the beginning of a run waits for others who use what is kept of the catalog on this machine.
 _PATIENCE_SECONDS = 1.0
+#: So long after a document it is assumed that another will come.
+_BUSY_SECONDS = 2.0
 
 
 class Shelf(Protocol):
@@ -51,9 +54,11 @@ class Recording:
         # Who records the documents that name a run, descriptor or resource.
         self._owners: dict[str, Recorder | Replay] = {}
         self._mutex = threading.RLock()
+        self._last = -_BUSY_SECONDS
 
     def insert(self, name: str, doc: Mapping[str, Any]) -> None:
         """Record a document; see `Catalog.insert`."""
+        self._last = monotonic()
         if name == "event":  # the common case comes first and costs least
             try:
                 owner = self._owners[doc["descriptor"]]
@@ -111,15 +116,18 @@ class Recording:
 
     def _find(self, uid: str) -> Run | None:
         """Give the run of a uid if there is one; acquisition does not wait for those who read."""
+        library = self._shelf.library
+        if library.is_cold:  # its directory tells as much of a run of the same start time
+            library.housekeeper.start()
+            return None
         try:
             with patience(_PATIENCE_SECONDS):
                 return self._shelf.of_uid(uid)
         except StorageError as error:
-            warnings.warn(
+            warn(
                 f"whether a run {uid!r} is there already cannot be seen now: {error}. It is recorded unless one of "
                 "the same start time is there",
                 LedgerWarning,
-                stacklevel=7,
             )
             return None
 
@@ -130,8 +138,8 @@ class Recording:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a run is being recorded."""
-        return bool(self._owners)
+        """Whether documents came in during the last seconds."""
+        return monotonic() - self._last < _BUSY_SECONDS
 
     def _owner(self, name: str, doc: Mapping[str, Any]) -> Recorder | Replay:
         """Find the run that a document belongs to."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from filebroker.core.run import Run
 from filebroker.finding.entries import Documents, Entry
 from filebroker.finding.manifest import Manifest
-from filebroker.finding.parsing import parse
+from filebroker.finding.parsing import frozen, parse
 from filebroker.finding.query import Both, Condition, Words
 from filebroker.finding.search import Explanation, Search
 from filebroker.finding.text import parse_text
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from filebroker.core.catalog import Catalog
 
 _LISTED_CANDIDATES = 10
+_COPIED = "Runs that were copied there by hand are found by refresh()"
 #: Text that is read as a position or a scan_id; what has more digits can only be the beginning of a uid.
 _NUMBER = re.compile(r"\s*[+-]?\d{1,100}\s*")
 
@@ -75,6 +76,10 @@ class Runs(ABC):
         """Count the runs, without opening any."""
         return len(self._search())
 
+    def __contains__(self, uid: object) -> bool:
+        """Tell whether there is a run of exactly that uid."""
+        return isinstance(uid, str) and self.has_uid(uid)
+
     def documents(self) -> Iterator[Documents]:
         """Give the start and stop documents of the runs, newest first, without opening any."""
         return self._search().documents()
@@ -95,7 +100,13 @@ class Runs(ABC):
             raise InvalidLookup(f"newest({number}) means nothing; 1 is the newest run, 2 the one before it")
         run = next(self._opened(islice(self._search(), min(number, sys.maxsize) - 1, None)), None)
         if run is None:
-            raise NotEnoughRuns(f"Catalog only contains {len(self)} runs. It is {self.place}")
+            count = len(self)
+            if count >= number:
+                raise NotEnoughRuns(
+                    f"{count} runs are listed, and not {number} of them can be opened: their directories are gone, or "
+                    f"were not copied yet. refresh() finds out. It is {self.place}"
+                )
+            raise NotEnoughRuns(f"Catalog only contains {count} runs. It is {self.place}")
         return run
 
     def by_scan_id(self, scan_id: int) -> Run:
@@ -106,11 +117,13 @@ class Runs(ABC):
         RunNotFound
             No run has it.
         """
+        if not isinstance(scan_id, int):
+            raise InvalidKey(f"{scan_id!r:.200} is no scan_id; give an integer")
         search = self._search()
         entries = search.library.ask(Manifest.by_scan_id, scan_id)
         run = next(self._opened(search.among(entries)), None)
         if run is None:
-            raise RunNotFound(f"No run with scan_id={scan_id} in {self.place}")
+            raise RunNotFound(f"No run with scan_id={scan_id} in {self.place}. {_COPIED}")
         return run
 
     def has_uid(self, uid: str) -> bool:
@@ -119,6 +132,8 @@ class Runs(ABC):
 
     def of_uid(self, uid: str) -> Run | None:
         """Give the run of exactly that uid, None if there is none."""
+        if not isinstance(uid, str):
+            raise InvalidKey(f"{uid!r:.200} is no uid; give a string")
         search = self._search()
         entries = search.library.ask(Manifest.of_uid, uid)
         return next(self._opened(search.among(entries)), None)
@@ -140,10 +155,7 @@ class Runs(ABC):
         entries = search.library.ask(Manifest.by_uid, prefix)
         runs = list(islice(self._opened(search.among(entries)), _LISTED_CANDIDATES + 1))
         if not runs:
-            raise RunNotFound(
-                f"no run in {self.place} has a uid that begins with {prefix!r}. Runs that were copied there by hand "
-                "are found by refresh()"
-            )
+            raise RunNotFound(f"no run in {self.place} has a uid that begins with {prefix!r:.200}. {_COPIED}")
         if len(runs) > 1:
             raise AmbiguousPrefix(_list_candidates(prefix, runs))
         return runs[0]
@@ -194,7 +206,7 @@ class Runs(ABC):
 
     def search(
         self,
-        query: Mapping[str, Any] | None = None,
+        query: Any = None,
         *,
         text: str | None = None,
         since: object = None,
@@ -221,6 +233,9 @@ class Runs(ABC):
         InvalidQuery
             The search cannot be understood.
         """
+        if query is not None and not isinstance(query, Mapping):
+            hint = f"; words go into text={query!r:.50}" if isinstance(query, str) else ""
+            raise InvalidQuery(f"a query is a mapping such as {{'plan_name': 'scan'}}, not {query!r:.200}{hint}")
         return Selection(self, query or {}, text, since, until)
 
     # -- what is known of them
@@ -285,7 +300,8 @@ class Selection(Runs):
     """
 
     def __init__(self, source: Runs, query: Mapping[str, Any], text: str | None, since: object, until: object) -> None:
-        self._source, self._query, self._text = source, dict(query), text
+        # A copy, because lists may be changed later and iterators can be gone through once.
+        self._source, self._query, self._text = source, frozen(query), text
         self._low = -math.inf if since is None else times.parse(since)
         self._high = math.inf if until is None else times.parse(until)
         if text is not None and not isinstance(text, str):
@@ -301,13 +317,14 @@ class Selection(Runs):
 
     @property
     def described(self) -> str:
-        """The search, and those before it, as one would write them."""
+        """The search, and those before it, as one would write them; what is long is cut."""
         parts = [repr(self._query)] if self._query else []
         parts += [f"text={self._text!r}"] if self._text is not None else []
         parts += [f"since={times.local(self._low)!r}"] if self._low > -math.inf else []
         parts += [f"until={times.local(self._high)!r}"] if self._high < math.inf else []
         before = f"{self._source.described} and " if isinstance(self._source, Selection) else ""
-        return before + f"search({', '.join(parts)})"
+        asked = ", ".join(parts)
+        return before + f"search({asked if len(asked) <= 200 else f'{asked[:200]}...'})"
 
     @property
     def place(self) -> str:

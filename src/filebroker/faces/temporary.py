@@ -1,10 +1,13 @@
 """Catalogs that last as long as they are used."""
 
+import shutil
 import tempfile
 import weakref
 
 from filebroker.core.catalog import Catalog
+from filebroker.core.recording import mark
 from filebroker.faces.broker import Broker
+from filebroker.finding.library import Library
 from filebroker.ground.errors import NotSupported
 
 
@@ -19,16 +22,17 @@ def temp() -> Broker:
     '84d9ee44'
     >>> db.close()
     """
-    directory = tempfile.TemporaryDirectory(prefix="filebroker-", ignore_cleanup_errors=True)
-    broker = Broker(directory.name, name="temp")
-    weakref.finalize(broker, _discard, broker.catalog, directory)
-    return broker
+    directory = tempfile.mkdtemp(prefix="filebroker-")
+    mark(directory)
+    catalog = Catalog(directory)
+    # It may be used longer than the broker, by the result of a search for example.
+    weakref.finalize(catalog, _discard, directory, catalog.library)
+    return Broker(catalog, name="temp")
 
 
-def _discard(catalog: Catalog, directory: "tempfile.TemporaryDirectory[str]") -> None:
-    catalog.close()
-    catalog.clear_cache()
-    directory.cleanup()
+def _discard(directory: str, library: Library) -> None:
+    library.remove()
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def temp_config() -> None:

@@ -16,6 +16,7 @@ CHUNK = 512
 #: With more full parts than this, the four neighbours with the fewest documents become one.
 _MOST_FULL = 14
 _MERGED_AT_ONCE = 4
+_FIRST = 512
 
 _T = TypeVar("_T")
 
@@ -81,13 +82,18 @@ class Batch:
                 yield kind, text, postings
 
 
-def gather(source: Source, after: int, proceed: Proceed) -> Batch:
-    """Take the entries of a new part from the source, until it is full or there are no more."""
+def gather(source: Source, after: int, proceed: Proceed, present: int = 0) -> Batch:
+    """Take the entries of a new part from the source, until it is full or there are no more.
+
+    The first parts are smaller, so that processes that do not last leave something behind: no larger than what is there
+    already.
+    """
     batch = Batch()
-    while len(batch.rows) < FULL:
+    full = min(FULL, max(_FIRST, present))
+    while len(batch.rows) < full:
         if not proceed():
             raise Stopped
-        entries = source(after, min(CHUNK, FULL - len(batch.rows)))
+        entries = source(after, min(CHUNK, full - len(batch.rows)))
         if not entries:
             break
         for entry in while_allowed(entries, proceed):

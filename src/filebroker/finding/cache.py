@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import time
 
 from filebroker.ground import codec, filesystem
@@ -22,8 +23,8 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 def root() -> str | None:
     """Give the directory of all caches, None if there shall be none.
 
-    It is the platform's cache directory, or that which ``FILEBROKER_CACHE`` names.  Each machine has its
-    own part of it, because home directories may be shared over a network and SQLite files may not.
+    It is the platform's cache directory, or that which ``FILEBROKER_CACHE`` names.  Each machine and user has a
+    part of it, because home directories may be shared over a network and SQLite files may not.
     """
     chosen = os.environ.get(VARIABLE)
     if chosen == "":
@@ -32,7 +33,8 @@ def root() -> str | None:
         import platformdirs
 
         chosen = platformdirs.user_cache_dir("filebroker", appauthor=False)
-    return os.path.join(os.path.expanduser(chosen), _UNSAFE.sub("-", socket.gethostname()) or "host")
+    user = f"-{os.geteuid()}" if hasattr(os, "geteuid") else ""
+    return os.path.join(os.path.expanduser(chosen), (_UNSAFE.sub("-", socket.gethostname()) or "host") + user)
 
 
 def directory_of(folder: Folder, catalog_id: str) -> str | None:
@@ -59,17 +61,30 @@ def directory_of(folder: Folder, catalog_id: str) -> str | None:
     path = os.path.join(directory, _LABEL)
     try:
         if not os.path.exists(path):
-            os.makedirs(directory, mode=0o700, exist_ok=True)
+            os.makedirs(os.path.dirname(base), exist_ok=True)
+            for part in (base, directory):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, 0o700)
+            if not (_is_private(base) and _is_private(directory)):
+                return None
             place = folder.local or re.sub(r"//[^/]*@|[?#].*", "//", folder.url)  # no credentials
             filesystem.publish(path, codec.dumps({"catalog": place, "local": folder.local is not None}), sync=False)
             _prune(base)
         elif time.time() - os.path.getmtime(path) > 3600:
             os.utime(path)
-        if not os.access(directory, os.W_OK):
+        if not (_is_private(base) and _is_private(directory) and os.access(directory, os.W_OK)):
             return None
     except (OSError, StorageError):
         return None
     return directory
+
+
+def _is_private(directory: str) -> bool:
+    """Tell whether a directory is this user's own, and nobody else can write to it: an index is read as code is."""
+    status = os.lstat(directory)
+    if not stat.S_ISDIR(status.st_mode):
+        return False
+    return not hasattr(os, "geteuid") or (status.st_uid == os.geteuid() and not status.st_mode & 0o022)
 
 
 def remove(directory: str) -> None:

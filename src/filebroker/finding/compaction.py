@@ -7,7 +7,7 @@ published before.
 import math
 from collections.abc import Collection, Iterable, Mapping
 
-from filebroker.finding.ledger import LOGS, SNAPSHOTS, Ledger
+from filebroker.finding.ledger import LOGS, SNAPSHOTS, Ledger, Portion
 from filebroker.finding.records import Record, check
 from filebroker.finding.snapshots import count_of
 
@@ -44,6 +44,7 @@ def compact(ledger: Ledger) -> None:
     files = ledger.files()
     if not ledger.is_complete(files):
         return  # the first snapshot has to be made of the run directories
+    ledger.sweep()
     merge(ledger, [name for name in files if name.startswith(LOGS)])
     while crowd := _crowded(ledger.files()):
         if not merge(ledger, crowd):
@@ -67,8 +68,8 @@ def merge(ledger: Ledger, names: Iterable[str]) -> bool:
             portion = ledger.read(name)
         except FileNotFoundError:  # somebody else merges as well
             return False
-        found = list(portion.records)
-        if not portion.damage and all(map(_makes_sense, found)):
+        found = _sound(portion)
+        if found is not None:
             records += found
             covers |= portion.covers
     if not covers:
@@ -77,12 +78,15 @@ def merge(ledger: Ledger, names: Iterable[str]) -> bool:
     return True
 
 
-def _makes_sense(record: Record) -> bool:
+def _sound(portion: Portion) -> list[Record] | None:
+    """Give the records of a file without damage, None of another."""
     try:
-        check(record)
+        records = list(portion.records)
+        for record in records:
+            check(record)
     except ValueError:
-        return False
-    return True
+        return None
+    return None if portion.damage else records
 
 
 def latest(records: Iterable[Record]) -> list[Record]:

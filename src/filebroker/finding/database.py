@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 
@@ -15,7 +16,11 @@ from filebroker.ground.errors import StorageError
 _SCHEMA_VERSION = 3
 #: So long another process is waited for that writes to the same file.
 _WAIT_SECONDS = 60.0
+_PAUSE_SECONDS = 0.01
+_LONGEST_JOURNAL = 16 << 20
+_TEMPORARY = "filebroker-manifest-"
 _waiting = threading.local()
+_gate = threading.RLock()
 #: What another process does, or the disk, rather than damage.
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _REFUSED = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
@@ -57,7 +62,8 @@ class Database:
 
     def _in_temporary_directory(self) -> str:
         try:
-            directory = tempfile.mkdtemp(prefix="filebroker-")
+            _sweep_temporary()
+            directory = tempfile.mkdtemp(prefix=f"{_TEMPORARY}{os.getpid()}-")
         except OSError as error:
             raise StorageError(
                 error.errno, f"there is no place to keep a list of runs: {error}; name one in FILEBROKER_CACHE"
@@ -68,6 +74,9 @@ class Database:
     @property
     def _connection(self) -> sqlite3.Connection:
         """The connection of this thread; a forked child makes its own, and so does who finds another file there."""
+        pinned: sqlite3.Connection | None = getattr(self._local, "pinned", None)
+        if pinned is not None:
+            return pinned
         held: tuple[tuple[int, int] | None, sqlite3.Connection | None]
         held = getattr(self._local, "connection", (None, None))
         known, connection = held
@@ -94,6 +103,17 @@ class Database:
         _opened.add(self.path)
         with contextlib.suppress(OSError):  # SQLite says what is wrong
             os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+        deadline = time.monotonic() + patience_left()
+        while True:
+            try:
+                return self._connect()
+            except sqlite3.OperationalError as error:
+                # SQLite itself does not wait for another process that is just making the file.
+                if not is_busy(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(_PAUSE_SECONDS)
+
+    def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self.path, timeout=patience_left(), isolation_level=None, check_same_thread=False, factory=_Connection
         )
@@ -101,11 +121,13 @@ class Database:
             connection.execute("PRAGMA cell_size_check=ON")
             # An empty file is not worth waiting for the disk.
             connection.execute("PRAGMA synchronous=OFF")
-            connection.execute("PRAGMA journal_mode=WAL")
+            if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                connection.execute("PRAGMA journal_mode=WAL")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version != _SCHEMA_VERSION:
                 self._create(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(f"PRAGMA journal_size_limit={_LONGEST_JOURNAL}")
         except BaseException:
             connection.close()
             raise
@@ -126,8 +148,14 @@ class Database:
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Do several changes at once, or none of them; others wait meanwhile."""
-        with _transaction(self._connection):
-            yield
+        before = getattr(self._local, "pinned", None)
+        # Whatever happens to the file meanwhile, all of it goes to the same one.
+        connection = self._local.pinned = self._connection
+        try:
+            with _transaction(connection):
+                yield
+        finally:
+            self._local.pinned = before
 
     def check(self) -> None:
         """Look whether the file is whole.
@@ -179,18 +207,48 @@ def patience_left() -> float:
     return seconds
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Keep the other threads of this process out, and a fork off.
+
+    A child that is forked while a thread is inside SQLite would wait for ever for what that thread held.
+
+    Raises
+    ------
+    StorageError
+        Another thread took too long.
+    """
+    if not _gate.acquire(timeout=patience_left()):
+        raise StorageError("another thread has been busy with a list of runs for too long; try again later")
+    try:
+        yield
+    finally:
+        _gate.release()
+
+
 def may_open(path: str) -> bool:
     """Tell whether a file may be opened in this process: not one that its parent had open when it was forked."""
     return path not in _of_the_parent
 
 
-def _after_fork() -> None:
+def _before_fork() -> None:
+    _gate.acquire(timeout=_WAIT_SECONDS)
+
+
+def _after_fork_in_parent() -> None:
+    with contextlib.suppress(RuntimeError):  # it could not be had in time
+        _gate.release()
+
+
+def _after_fork_in_child() -> None:
+    global _gate
+    _gate = threading.RLock()
     _of_the_parent.update(_opened)
     _opened.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 def is_busy(error: Exception) -> bool:
@@ -205,6 +263,27 @@ def is_refused(error: Exception) -> bool:
 
 def _code(error: Exception) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the details that SQLite adds above
+
+
+def _sweep_temporary() -> None:
+    """Remove what processes left that had no time to do it themselves."""
+    with os.scandir(tempfile.gettempdir()) as entries:
+        for entry in entries:
+            owner = entry.name.removeprefix(_TEMPORARY).partition("-")[0] if entry.name.startswith(_TEMPORARY) else ""
+            if owner.isdecimal() and not _is_alive(int(owner)):
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":  # where a signal would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _remove_unless_forked(directory: str, owner: int) -> None:

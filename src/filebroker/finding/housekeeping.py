@@ -1,15 +1,17 @@
 """Work that can wait: compacting the ledger and indexing runs, in a thread of low ambition."""
 
 import atexit
+import contextlib
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 #: So long a thread is waited for when the interpreter exits.
 _EXIT_SECONDS = 2.0
-_PAUSE_SECONDS = 0.25
+_PAUSE_SECONDS, _SHORT_PAUSE_SECONDS = 0.25, 0.002
+_LONGEST_WAIT_SECONDS = 5.0
 
 _all: "weakref.WeakSet[Housekeeper]" = weakref.WeakSet()
 
@@ -43,6 +45,7 @@ class Housekeeper:
         self._thread: threading.Thread | None = None
         self._mutex = threading.Lock()
         self._stopping = False
+        self._served = 0
         #: What went wrong the last time, empty if nothing did.
         self.problem = ""
         _all.add(self)
@@ -66,27 +69,51 @@ class Housekeeper:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
 
-    def wait(self) -> None:
-        """Wait until what is being done is done."""
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until what is being done is done, but no longer than so many seconds."""
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(timeout)
 
     def _work(self) -> None:
         self.problem = ""
-        works = (("manifest", self._house.check), ("ledger", self._house.compact), ("index", self._update_index))
+        works = (("list of runs", self._house.check), ("ledger", self._house.compact), ("index", self._update_index))
         for what, work in works:
+            self._wait_until_idle()
+            if self._stopping:
+                return
             try:
                 work()
             except Exception as error:  # noqa: BLE001 - `explain` shows it; searches do without
                 self.problem = f"the {what} could not be brought up to date: {error!r}"
 
     def _update_index(self) -> None:
-        self._house.update_index(self._may_proceed)
+        """Index between runs; the index's lock is let go while one is recorded, so that others can go on."""
+        is_interrupted = True
+        while is_interrupted and not self._stopping:
+            self._wait_until_idle()
+            self._house.update_index(self._may_proceed)
+            is_interrupted = self._is_busy()
 
-    def _may_proceed(self) -> bool:
+    def _wait_until_idle(self) -> None:
         while self._is_busy() and not self._stopping:
             time.sleep(_PAUSE_SECONDS)
-        return not self._stopping
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Have the work wait while somebody is served, because Python does one thing at a time."""
+        with self._mutex:
+            self._served += 1
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._served -= 1
+
+    def _may_proceed(self) -> bool:
+        deadline = time.monotonic() + _LONGEST_WAIT_SECONDS
+        while self._served and not self._stopping and time.monotonic() < deadline:
+            time.sleep(_SHORT_PAUSE_SECONDS)
+        return not self._stopping and not self._is_busy()
 
 
 @atexit.register

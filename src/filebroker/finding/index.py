@@ -273,7 +273,7 @@ class Index:
                 while span := due_for_merging([part.size for part in parts]):
                     merged = self._merge(parts[slice(*span)], proceed)
                     parts = self._commit([*parts[: span[0]], merged, *parts[span[1] :]])
-                batch = gather(source, parts[-1].last if parts else 0, proceed)
+                batch = gather(source, parts[-1].last if parts else 0, proceed, sum(part.size for part in parts))
                 if not batch.rows:
                     break
                 part = self._write(batch.terms(), np.array(batch.rows, np.int64), proceed)

@@ -28,6 +28,7 @@ LOGS, SNAPSHOTS = f"{LEDGER}/log", f"{LEDGER}/snap"
 _FILE = re.compile(rf"({LOGS}|{SNAPSHOTS})/[A-Za-z0-9-]+\.(jsonl|parquet)")
 #: An unfinished line that is older than this is not being written any more.
 _TORN_AFTER_NS = 5_000_000_000
+_ABANDONED_NS = 3600 * 1_000_000_000
 _LOCK_ATTEMPTS = 8
 
 
@@ -125,7 +126,7 @@ class Ledger:
                 records.append(from_line(line))
             except ValueError as error:
                 damage.append(f"{name}: {error}")
-        if end < len(text) and time.time_ns() - stamp > _TORN_AFTER_NS:
+        if end < len(text) and 0 <= stamp < time.time_ns() - _TORN_AFTER_NS:
             damage.append(f"{name} ends in the middle of a line")
             end = len(text)
         known = [record for record in records if record is not None]
@@ -188,13 +189,12 @@ class Ledger:
                 now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
                 self._own = self._folder.path(f"{LOGS}/{now}-{uuid.uuid4().hex[:12]}.jsonl")
             lock = FileLock(self._own)
-            if lock.acquire():
-                if lock.size == self._own_size:
-                    return lock
-                # It was merged, or replaced by a copy.  A name is never used again: readers know how far they read it.
-                if not lock.size:
-                    lock.remove()
-                lock.release()
+            with contextlib.suppress(FileNotFoundError):  # it was merged
+                if lock.acquire(create=is_new):
+                    if lock.size == self._own_size:
+                        return lock
+                    lock.release()  # it was replaced by a copy
+            # A name is never used again, because readers know how far they read it.
             self._own = ""
         raise OSError(f"the logs in {self._folder.path(LOGS)} are all locked")
 
@@ -220,6 +220,14 @@ class Ledger:
         self._sync_directory(SNAPSHOTS)
         return name
 
+    def sweep(self) -> None:
+        """Remove what processes left behind that died while they wrote a snapshot."""
+        for name in self._folder.names(SNAPSHOTS):
+            path = f"{SNAPSHOTS}/{name}"
+            if filesystem.is_temporary(name) and time.time_ns() - self._folder.stamp(path) > _ABANDONED_NS:
+                with contextlib.suppress(OSError):  # somebody else's
+                    filesystem.remove(self._folder.path(path))
+
     def _sync_directory(self, name: str) -> None:
         filesystem.sync_path(self._folder.path(""), self._folder.path(name))
 
@@ -242,13 +250,13 @@ class Ledger:
             with contextlib.suppress(OSError):  # somebody else's: it stays, and does no harm
                 if name.startswith(SNAPSHOTS):
                     filesystem.remove(path)
-                elif os.path.exists(path):
+                else:
                     _remove_unless_grown(path, size)
 
 
 def _remove_unless_grown(path: str, size: int) -> None:
     lock = FileLock(path)
-    if not lock.acquire():
+    if not lock.acquire(create=False):
         return
     try:
         if lock.size <= size:

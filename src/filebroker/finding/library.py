@@ -3,14 +3,12 @@
 import contextlib
 import os
 import sqlite3
-import threading
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Concatenate, ParamSpec, TypeVar
 
 from filebroker.finding import cache
 from filebroker.finding.compaction import compact, is_due
-from filebroker.finding.database import DatabaseDamaged, is_busy, is_refused, may_open, patience_left
+from filebroker.finding.database import DatabaseDamaged, alone, is_busy, is_refused, may_open
 from filebroker.finding.housekeeping import Housekeeper
 from filebroker.finding.indexing import Indexing, Progress
 from filebroker.finding.inventory import Inventory
@@ -19,14 +17,18 @@ from filebroker.finding.manifest import Manifest
 from filebroker.finding.records import Record
 from filebroker.finding.survey import Survey, read_all, survey
 from filebroker.ground import forks
+from filebroker.ground.cautions import warn
 from filebroker.ground.errors import DamagedRunWarning, LedgerWarning, StorageError
 from filebroker.ground.filesystem import Folder
+from filebroker.storing import layout
 
 _MANIFEST = "manifest.sqlite"
 #: So often something is begun anew that another process changed in the middle.
 _ATTEMPTS = 20
 #: A manifest of so many bytes takes no more than some 10 ms to check.
 _SMALL_MANIFEST = 4 << 20
+#: A ledger of so many bytes takes some 100 ms to take in.
+_MUCH = 1 << 20
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -67,7 +69,6 @@ class Library:
         self._recorded: dict[str, tuple[int, str]] = {}
         self._unreadable: set[str] = set()
         self._left_over: set[str] = set()
-        self._mutex = threading.RLock()
         self._is_busy = is_busy
         self.indexing = Indexing(self)
         self.housekeeper = Housekeeper(self, is_busy)
@@ -79,8 +80,6 @@ class Library:
 
     def renew_locks(self) -> None:
         """Begin anew in a forked child."""
-        self._mutex = threading.RLock()
-        self._parents_manifest = self.manifest  # which must not be closed here
         self.manifest = self._place_manifest()
         self._seen = "", {}
         self.ledger.renew_locks()
@@ -99,7 +98,7 @@ class Library:
         StorageError
             The catalog cannot be read.
         """
-        with self._alone():
+        with alone():
             files = self.ledger.files()
             if self._seen != (self._identity(), files):
                 self._check_if_small()
@@ -108,16 +107,6 @@ class Library:
                 self._report(self._look_around().unreadable)
         if not self._is_checked or (self.writable and is_due(files, self._left_over)):
             self.housekeeper.start()
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other threads out."""
-        if not self._mutex.acquire(timeout=patience_left()):
-            raise StorageError(f"another thread has been busy with the list of runs of {self._folder.url} for too long")
-        try:
-            yield
-        finally:
-            self._mutex.release()
 
     def ask(self, question: Callable[Concatenate[Manifest, P], T], *values: P.args, **keywords: P.kwargs) -> T:
         """Ask the manifest, and make it anew if it turns out to be damaged.
@@ -129,15 +118,20 @@ class Library:
         *values, **keywords
             Its arguments.
         """
-        try:
-            if self.manifest.identity() != self._seen[0]:  # it was removed under our feet
-                self.sync()
-            return question(self.manifest, *values, **keywords)
-        except (sqlite3.DatabaseError, DatabaseDamaged) as error:
-            with self._mutex:
-                self._discard_manifest(error)
-                self.sync()
-            return question(self.manifest, *values, **keywords)
+        for _ in range(_ATTEMPTS):
+            try:
+                with alone():
+                    if self.manifest.identity() != self._seen[0]:
+                        self.sync()
+                    asked = self._seen[0]
+                    answer = question(self.manifest, *values, **keywords)
+                    if self.manifest.identity() == asked:
+                        return answer
+            except (sqlite3.DatabaseError, DatabaseDamaged) as error:
+                with alone():
+                    self._discard_manifest(error)
+                    self.sync()
+        raise StorageError(f"what is kept in {self.manifest.path} is made anew again and again by others; try later")
 
     def _check_if_small(self) -> None:
         """Look whether the manifest is whole when it is first used; a large one is looked at in the background."""
@@ -149,10 +143,24 @@ class Library:
             self._discard_manifest(error)
 
     def check(self) -> None:
-        """Look whether the manifest is whole, unless that was done, and make it anew if it is not."""
+        """Bring the manifest up to date, and look now and then whether it is whole: else it is made anew."""
+        self.sync()
         if not self._is_checked:
             self._is_checked = True
-            self.ask(Manifest.check)
+            if self.ask(Manifest.is_check_due):
+                self.ask(Manifest.check)
+
+    @property
+    def is_cold(self) -> bool:
+        """Whether so much of the ledger has not been taken in yet that it would take long."""
+        if self._seen[0]:
+            return False
+        try:
+            with alone():
+                known = self.manifest.sources()
+        except (sqlite3.DatabaseError, DatabaseDamaged):  # which it is then made anew for
+            known = {}
+        return sum(size for name, size in self.ledger.files().items() if name not in known) > _MUCH
 
     def _identity(self) -> str:
         try:
@@ -188,8 +196,10 @@ class Library:
         is_replaced = any(size < known.get(name, 0) for name, size in files.items())
         for name, size in files.items():
             if size != known.get(name, -1) and not is_replaced:
-                portion = self._read(name, known.get(name, 0))
-                with self.manifest.writing():  # and others wait for no reading
+                portion = self._read(name, known.get(name, 0))  # before others have to wait
+                with self.manifest.writing():
+                    if self.manifest.sources().get(name) != known.get(name):
+                        raise FileNotFoundError("another process has taken in more or less meanwhile")
                     damage += self._note(name, size, portion)
         # What was merged is known by now to be part of a snapshot.
         if is_replaced or self.manifest.uncovered(files):
@@ -203,7 +213,10 @@ class Library:
 
     def _note(self, name: str, size: int, portion: Portion) -> list[str]:
         """Put what was read of a file into the manifest, and give what is damaged."""
-        problems = self.manifest.apply(portion.records, shared=True)
+        try:
+            problems = self.manifest.apply(portion.records, shared=True)
+        except ValueError as error:
+            problems = [str(error)]
         self.manifest.set_source(name, portion.end, portion.covers)
         if portion.end < size and not portion.damage:
             self._unfinished.add(name)
@@ -226,7 +239,7 @@ class Library:
         """Find in the run directories what a damaged ledger, or one put in another's place, does not know."""
         found = self.refresh()
         self.manifest.suspect(False)
-        if damage or found.added:
+        if damage or (found.added and self.ledger.files()):  # it may be removed as a whole
             damage = damage or ["files of it are missing, or older than they were"]
             self._warn(
                 f"the ledger of {self._folder.url} is damaged: {'; '.join(damage)}. What it may have lost was looked "
@@ -236,7 +249,7 @@ class Library:
 
     @staticmethod
     def _warn(message: str) -> None:
-        warnings.warn(message, LedgerWarning, stacklevel=8)
+        warn(message, LedgerWarning)
 
     def _discard_manifest(self, error: Exception) -> None:
         """Begin a new manifest in the place of one that is damaged, or elsewhere if that place cannot be used."""
@@ -277,8 +290,11 @@ class Library:
         """
         unreadable: dict[str, str] = {}
         known: dict[str, tuple[int, str]] = {}
-        with contextlib.suppress(StorageError):  # others keep the manifest; the ledger alone is needed
-            known = {path: self._recorded[path]} if path in self._recorded else self.ask(Manifest.revision_of, path)
+        if path in self._recorded:
+            known = {path: self._recorded[path]}
+        elif not self.is_cold:
+            with contextlib.suppress(StorageError):  # others keep the manifest; the ledger alone is needed
+                known = self.ask(Manifest.revision_of, path)
         records = list(read_all(self._folder, [path], known, unreadable))
         self.ledger.append(records, sync=sync)
         self._report(unreadable)
@@ -313,16 +329,24 @@ class Library:
 
     def _look_around(self) -> Survey:
         found = survey(self._folder, self._inventory, self.ask(Manifest.revisions))
+        found.unreadable.update(self._misplaced())
         if found.records:
-            with self._alone(), self.manifest.writing():
+            with alone(), self.manifest.writing():
                 self.manifest.apply(found.records, shared=False)
         return found
+
+    def _misplaced(self) -> Iterator[tuple[str, str]]:
+        """Give the runs that were put beside the years, and say where they belong."""
+        for name in self._folder.names():
+            if layout.is_run_directory(name):
+                place = f"{name[:4]}/{name[4:6]}/{name[6:8]}"
+                yield name, f"{self._folder.path(name)} is a run, but not in its place; move it into {place}"
 
     def _report(self, unreadable: dict[str, str]) -> None:
         for path, problem in unreadable.items():
             if path not in self._unreadable:
                 self._unreadable.add(path)
-                warnings.warn(f"{problem}. The other runs are given", DamagedRunWarning, stacklevel=7)
+                warn(f"{problem}. The other runs are given", DamagedRunWarning)
 
     def begin(self) -> None:
         """Begin the ledger of a catalog that has none, with every run that is there.
@@ -352,9 +376,9 @@ class Library:
         self.housekeeper.stop()
         self.sync()
         problem = self._try_to_write(lambda: self._rewrite_ledger(progress))
-        with self._alone():
+        with alone():
             self.indexing.close(discard=True)
-            self.manifest.remove()
+            self.manifest.reset()
             self._seen = "", {}
             self.sync()
             if problem or not self.writable:
@@ -397,10 +421,22 @@ class Library:
         self.indexing.close()
         self.manifest.close()
 
-    def remove(self) -> None:
-        """Remove everything that is kept of the catalog on this machine."""
+    def clear(self) -> None:
+        """Forget everything that is kept of the catalog on this machine."""
         self.housekeeper.stop()
-        with self._alone():
+        with alone():
+            try:
+                self.indexing.close(discard=True)
+                self.manifest.reset()
+            except (sqlite3.DatabaseError, DatabaseDamaged):
+                self.manifest.remove()
+            self._seen = "", {}
+        self.housekeeper = Housekeeper(self, self._is_busy)
+
+    def remove(self) -> None:
+        """Remove everything that is kept of the catalog on this machine; nobody else may be using it."""
+        self.housekeeper.stop()
+        with alone():
             self.close()
             self._seen = "", {}
             if self.directory is not None:

@@ -3,10 +3,13 @@
 It is derived from the ledger and can be deleted at any time.
 """
 
+import contextlib
 import math
+import sqlite3
+import time
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -38,6 +41,8 @@ INSERT INTO facts VALUES ('version', abs(random() >> 24));
 INSERT INTO sqlite_sequence SELECT 'runs', value FROM facts WHERE name = 'version';
 """
 _CHUNK = 500
+T = TypeVar("T")
+_DAY_SECONDS = 24 * 3600
 #: After more changes than this the order is made anew; of fewer runs than that it is made quickly.
 _MANY_CHANGES, _WORTH_KEEPING = 2_000, 10_000
 
@@ -101,6 +106,22 @@ class Manifest(Database):
         self._connection.execute("UPDATE facts SET value = value + 1 WHERE name = 'forgotten'")
         for table in ("runs", "documents", "removed", "sources", "covers", "kept_order"):
             self._connection.execute(f"DELETE FROM {table}")  # noqa: S608
+
+    def reset(self) -> None:
+        """Make it an empty one, as if it had just been made; who uses it meanwhile takes notice.
+
+        A file that others have open must not be removed: their connections would go on without it.
+        """
+        with self.writing():
+            self.forget()
+            self._connection.execute("UPDATE facts SET value = lower(hex(randomblob(6))) WHERE name = 'identity'")
+        with contextlib.suppress(sqlite3.OperationalError):  # others use it: it shrinks another time
+            self._connection.execute("VACUUM")
+
+    def is_check_due(self) -> bool:
+        """Tell whether it is a day since all of it was looked at."""
+        found = self._connection.execute("SELECT value FROM facts WHERE name = 'checked'").fetchone()
+        return found is None or not 0 <= time.time() - found[0] < _DAY_SECONDS
 
     def apply(self, records: Iterable[Record], *, shared: bool) -> list[str]:
         """Take in records, in any order and as often as one likes.
@@ -199,6 +220,8 @@ class Manifest(Database):
         if len(counts) > 1:
             raise DatabaseDamaged("there are runs without documents")
         self._entries("NOT INDEXED", ())
+        with self.writing():
+            self._connection.execute("INSERT OR REPLACE INTO facts VALUES ('checked', ?)", (time.time(),))
 
     def identity(self) -> str:
         """Give what distinguishes this manifest from others, earlier ones of the same catalog included."""
@@ -255,9 +278,10 @@ class Manifest(Database):
             return None
         # Another thread may be using these.
         order = Order(order.rows, order.versions.copy(), order.times.copy())
-        for row, row_version, time, _ in changed:
+        for row, row_version, begun, _ in changed:
             if row in places:
-                order.versions[places[row]], order.times[places[row]] = row_version, math.nan if time is None else time
+                order.versions[places[row]] = row_version
+                order.times[places[row]] = math.nan if begun is None else begun
         front = _as_order(fresh)
         return Order(
             np.concatenate([front.rows, order.rows]),
@@ -299,6 +323,14 @@ class Manifest(Database):
     def of_uid(self, uid: str) -> list[Entry]:
         """Give the runs of exactly that uid, newest first."""
         return self._entries("WHERE uid = ? ORDER BY path DESC", (_encode(uid),))
+
+    def of_uids(self, uids: Iterable[str]) -> list[int]:
+        """Give the rows of the runs of some uids."""
+        rows: list[int] = []
+        for chunk in _chunks([_encode(uid) for uid in uids]):
+            query = f"SELECT row FROM runs WHERE uid IN ({_marks(chunk)})"  # noqa: S608
+            rows += [row for (row,) in self._connection.execute(query, chunk)]
+        return rows
 
     def at(self, rows: Sequence[int]) -> list[Entry]:
         """Give the runs in some rows, in that order; rows that are no more are left out."""
@@ -417,10 +449,10 @@ def _fits(number: int) -> bool:
     return -(1 << 63) <= number < 1 << 63
 
 
-def _chunks(rows: Sequence[int]) -> Iterator[list[int]]:
-    for position in range(0, len(rows), _CHUNK):
-        yield [int(row) for row in rows[position : position + _CHUNK]]
+def _chunks(values: Sequence[T]) -> Iterator[list[T]]:
+    for position in range(0, len(values), _CHUNK):
+        yield list(values[position : position + _CHUNK])
 
 
-def _marks(rows: Sequence[int]) -> str:
-    return ",".join("?" * len(rows))
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))

@@ -3,7 +3,7 @@
 import difflib
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from filebroker.finding import query as tree, text
@@ -391,3 +391,26 @@ def _shown(value: Any) -> str:
         return reprlib.repr(value)
     except ValueError:  # Python does not write integers of thousands of digits
         return f"a value of type {type(value).__name__}"
+
+
+def frozen(query: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a copy of a query that nobody can change, and that can be gone through more than once.
+
+    Examples
+    --------
+    >>> frozen({"scan_id": {"$in": iter([1, 2])}})
+    {'scan_id': {'$in': [1, 2]}}
+    """
+    copy: dict[str, Any] = _frozen(query, ())
+    return copy
+
+
+def _frozen(value: Any, within: tuple[int, ...]) -> Any:
+    if len(within) > MAX_DEPTH or id(value) in within:  # which `parse` refuses
+        return value
+    inner = (*within, id(value))
+    if isinstance(value, Mapping):
+        return {key: _frozen(item, inner) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset | Iterator):
+        return [_frozen(item, inner) for item in value]
+    return value

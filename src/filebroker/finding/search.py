@@ -11,15 +11,16 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from filebroker.finding.candidates import Candidates, Everything, Term
+from filebroker.finding.candidates import Everything, Term
 from filebroker.finding.entries import Documents, Entry, Order, reason_of
 from filebroker.finding.index import Found
 from filebroker.finding.library import Library
 from filebroker.finding.manifest import Manifest
 from filebroker.finding.planning import Plan, plan, with_oversized
-from filebroker.finding.query import At, Both, Condition, Either, Equals, Not, Subject, Words
+from filebroker.finding.query import At, Both, Condition, Either, Equals, Not, OneOf, Subject, Words
 from filebroker.finding.terms import OVERSIZED
 from filebroker.finding.time_ranges import split_time
+from filebroker.finding.wording import describe
 from filebroker.ground import codec
 
 _Rows = np.ndarray[Any, np.dtype[np.int64]]
@@ -41,7 +42,7 @@ class Explanation:
     runs : int
         How many runs the catalog has.
     index : str
-        What the index is asked, or why it is not.
+        What the index is asked for, or why it is not asked.
     was_asked : bool
         Whether it is asked.
     indexed : int
@@ -80,7 +81,7 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [("search", self.search), ("runs", f"{self.runs:,}, of which {self.in_range:,} in the time range")]
-        lines.append(("index", self.index))
+        lines.append(("asked for" if self.was_asked else "index", self.index))
         if self.was_asked:
             sure = "exactly" if self.exact else "to be looked at"
             lines.append(("proposed", f"{self.proposed:,} of the {self.indexed:,} runs that the index knows, {sure}"))
@@ -160,6 +161,7 @@ class Search:
                     if last is None or path < last:
                         yield item
                         last = path
+            is_done = is_done and self._epoch() == epoch
 
     def _epoch(self) -> tuple[str, int]:
         return self.library.ask(Manifest.epoch)
@@ -234,8 +236,9 @@ class Search:
     def _find(self) -> _Rows:
         while True:
             epoch = self._epoch()
-            selected = self._select()
-            rows = self._verified(selected.rows, selected.doubtful)
+            with self.library.housekeeper.waiting():
+                selected = self._select()
+                rows = self._verified(selected.rows, selected.doubtful)
             if self._epoch() == epoch:
                 return rows
             self.library.sync()
@@ -259,14 +262,11 @@ class Search:
         return _Selected(order.rows[chosen], doubtful[chosen])
 
     def _of_uid(self, order: Order) -> _Mask:
-        """Give the runs of a uid if the search asks for one."""
-        mask = np.ones(len(order.rows), bool)
-        for part in _conjunction(self.condition) if self.condition is not None else ():
-            match part:
-                case At("uid", Equals(str() as uid)):
-                    rows = [entry.row for entry in self.library.ask(Manifest.of_uid, uid)]
-                    mask &= np.isin(order.rows, rows)
-        return mask
+        """Give the runs of the uids that the search asks for, all if it asks for none."""
+        uids = None if self.condition is None else _uids_of(self.condition)
+        if uids is None:
+            return ~_none(len(order.rows))
+        return np.isin(order.rows, self.library.ask(Manifest.of_uids, uids))
 
     def _in_range(self, order: Order, low: float = -math.inf, high: float = math.inf) -> _Mask:
         """Give the runs whose start times are in the range of the search, and in another."""
@@ -290,7 +290,7 @@ class Search:
         if found is None or large is None:
             notes.index = ""
             return _Proposal(_NO_ROWS, 0, _NO_ROWS, exact=False)
-        notes.index, notes.was_asked = f"it is asked for {_describe(wanted.candidates)}", True
+        notes.index, notes.was_asked = describe(wanted.candidates), True
         return _Proposal(_array(found.rows), found.upto, _array(large.rows), wanted.exact)
 
     def _weigh(self, order: Order, proposal: _Proposal | None) -> tuple[_Mask, _Mask]:
@@ -341,6 +341,22 @@ class Search:
                         yield row
 
 
+def _uids_of(condition: Condition) -> set[str] | None:
+    """Give uids of which a run has to have one to fulfil a condition, None if it may have any."""
+    match condition:
+        case At("uid", Equals(str() as uid)):
+            return {uid}
+        case At("uid", OneOf(values)) if all(isinstance(value, str) for value in values):
+            return set(values)
+        case Both(parts):
+            known = [uids for part in parts if (uids := _uids_of(part)) is not None]
+            return set.intersection(*known) if known else None
+        case Either(parts):
+            each = [_uids_of(part) for part in parts]
+            return None if None in each else {uid for uids in each for uid in uids or ()}
+    return None
+
+
 def _conjunction(condition: Condition) -> Iterator[Condition]:
     """Give the conditions that all have to be fulfilled."""
     if isinstance(condition, Both):
@@ -374,8 +390,3 @@ def _steps(count: int) -> Iterator[tuple[int, int]]:
     while position < count:
         yield position, size
         position, size = position + size, min(2 * size, _LAST_STEP)
-
-
-def _describe(candidates: Candidates) -> str:
-    text = repr(candidates)
-    return text if len(text) < 200 else f"{text[:200]}..."

@@ -24,7 +24,7 @@ class Snapshot(NamedTuple):
     Attributes
     ----------
     records : iterator of Record
-        One for each run, read as they are asked for.
+        One for each run, read as they are asked for; raises ValueError where that is not possible.
     sources : dict of str to int
         The files of the ledger that went into it, with how many of their bytes.
     """
@@ -104,9 +104,14 @@ def decode_snapshot(name: str, data: bytes) -> Snapshot:
 
 
 def _records(file: "pq.ParquetFile") -> Iterator[Record]:
+    import pyarrow as pa
+
     names = [field.name for field in _schema({})]
-    for batch in file.iter_batches(_ROWS_AT_ONCE, columns=names):
-        columns = [batch.column(name).to_pylist() for name in names]
-        for path, revision, state, start, stop, pages in zip(*columns, strict=True):
-            raw_stop = None if stop is None else stop.encode()
-            yield Record(path, revision, state, (start or "").encode(), raw_stop, tuple(pages or ()))
+    try:
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=names):
+            columns = [batch.column(name).to_pylist() for name in names]
+            for path, revision, state, start, stop, pages in zip(*columns, strict=True):
+                raw_stop = None if stop is None else stop.encode()
+                yield Record(path, revision, state, (start or "").encode(), raw_stop, tuple(pages or ()))
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"not all of it can be read: {error}") from error

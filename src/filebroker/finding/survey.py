@@ -45,7 +45,7 @@ class Survey(NamedTuple):
 def survey(folder: Folder, paths: Iterable[str], known: Known) -> Survey:
     """Compare the run directories with what is known.
 
-    Only runs that are not known, or were in progress, are opened.
+    Only runs that are not known, or had no stop document, are opened.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def survey(folder: Folder, paths: Iterable[str], known: Known) -> Survey:
     present = set(paths)
     for path in sorted(present):
         revision, state = known.get(path, _UNKNOWN)
-        if state not in (GONE, "live"):
+        if state not in (GONE, "live", "interrupted"):  # what else is sealed never changes
             continue
         record = _read(folder, path, known, found.unreadable)
         if record is not None and state == GONE:

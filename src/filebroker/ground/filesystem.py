@@ -169,7 +169,8 @@ def _local_sizes(path: str) -> dict[str, int]:
     """List the files of a local directory with their sizes, all as they were at one moment."""
     for _ in range(_ATTEMPTS):
         with contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:
-            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+            files = (entry for entry in entries if entry.is_file(follow_symlinks=False))
+            return {entry.name: entry.stat(follow_symlinks=False).st_size for entry in files}
         if not os.path.isdir(path):
             return {}
     raise OSError(errno.EAGAIN, "files are removed from it all the time")

@@ -35,15 +35,22 @@ class FileLock:
         self.path = path
         self._descriptor: int | None = None
 
-    def acquire(self) -> bool:
+    def acquire(self, *, create: bool = True) -> bool:
         """Take the lock if nobody holds it, and tell whether it was taken.
+
+        Parameters
+        ----------
+        create
+            Make the file if it is missing.
 
         Raises
         ------
+        FileNotFoundError
+            The file is missing, and is not to be made.
         OSError
             The file cannot be opened for writing.
         """
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(self.path, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
         taken = False
         try:
             taken = _try_lock(descriptor) and _is_still(descriptor, self.path)
@@ -107,6 +114,9 @@ class FileLock:
             os.close(self._descriptor)
             self._descriptor = None
             _held.discard(self)
+
+    def __del__(self) -> None:
+        self.release()
 
     def remove(self) -> None:
         """Remove the locked file and let the lock go."""
