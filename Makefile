@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test bench example clean
+.PHONY: demo test bench bench-finding example clean
 
 demo: $(VENV)/installed
 	@$(BIN)/filebroker demo
@@ -19,6 +19,10 @@ test: $(VENV)/installed-test
 
 bench: $(VENV)/installed-test
 	$(BIN)/python benchmarks/run.py
+
+# Up to 100,000 runs: about ten minutes, and 2 GB in the temporary directory.
+bench-finding: $(VENV)/installed-test
+	$(BIN)/python benchmarks/finding.py --runs 1000 10000 100000
 
 # Record the example catalog anew.
 example: $(VENV)/installed-test

@@ -110,9 +110,14 @@ def machine() -> str:
 
 def table(rows: Sequence[Row]) -> str:
     """Write the results as a Markdown table."""
-    lines = [["what", "ours", "floor", "ratio", "target", "met"], *(row.cells() for row in rows)]
+    return grid([["what", "ours", "floor", "ratio", "target", "met"], *(row.cells() for row in rows)])
+
+
+def grid(lines: Sequence[Sequence[str]]) -> str:
+    """Write cells as a Markdown table; the first line is its heading."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
+    rule = ["-" * width for width in widths]
     return "\n".join(
-        f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |" for line in lines
+        f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |"
+        for line in (lines[0], rule, *lines[1:])
     )
