@@ -87,7 +87,12 @@ class Runs(ABC):
     # -- one of them
 
     def newest(self, number: int) -> Run:
-        """Give the n-th newest run, 1 being the newest.
+        """Give the n-th newest run.
+
+        Parameters
+        ----------
+        number
+            1 for the newest, 2 for the one before it.
 
         Raises
         ------
@@ -110,12 +115,19 @@ class Runs(ABC):
         return run
 
     def by_scan_id(self, scan_id: int) -> Run:
-        """Give the newest run with that scan_id.
+        """Give the newest run with a scan_id.
+
+        Parameters
+        ----------
+        scan_id
+            Several runs may have the same.
 
         Raises
         ------
         RunNotFound
             No run has it.
+        InvalidKey
+            It is no integer.
         """
         if not isinstance(scan_id, int):
             raise InvalidKey(f"{scan_id!r:.200} is no scan_id; give an integer")
@@ -131,7 +143,13 @@ class Runs(ABC):
         return self.of_uid(uid) is not None
 
     def of_uid(self, uid: str) -> Run | None:
-        """Give the run of exactly that uid, None if there is none."""
+        """Give the run of exactly that uid, None if there is none.
+
+        Raises
+        ------
+        InvalidKey
+            It is no string.
+        """
         if not isinstance(uid, str):
             raise InvalidKey(f"{uid!r:.200} is no uid; give a string")
         search = self._search()
@@ -140,6 +158,11 @@ class Runs(ABC):
 
     def by_uid(self, prefix: str) -> Run:
         """Give the run whose uid is, or alone begins with, some characters.
+
+        Parameters
+        ----------
+        prefix
+            The characters; capitals count.
 
         Raises
         ------
@@ -232,6 +255,8 @@ class Runs(ABC):
         ------
         InvalidQuery
             The search cannot be understood.
+        QueryTimeout
+            A regular expression takes too long; raised when the runs are looked for, not here.
         """
         if query is not None and not isinstance(query, Mapping):
             hint = f"; words go into text={query!r:.50}" if isinstance(query, str) else ""

@@ -2,6 +2,7 @@
 
 import math
 import re
+import reprlib
 from datetime import date, datetime, time as time_of_day
 from typing import Any
 
@@ -10,7 +11,10 @@ import numpy as np
 from filebroker.ground.errors import InvalidQuery
 
 _FORM = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2})(?: +(\d{1,2})(?::(\d{1,2})(?::(\d{1,2}))?)?)?)?)?\Z")
-_FORMS = "YEAR, YEAR-MONTH, YEAR-MONTH-DAY, and a day followed by HOUR, HOUR:MINUTE or HOUR:MINUTE:SECOND"
+_FORMS = (
+    "YEAR, YEAR-MONTH, YEAR-MONTH-DAY, a day followed by HOUR, HOUR:MINUTE or HOUR:MINUTE:SECOND, or with a zone as in "
+    "2026-11-22T14:30+01:00"
+)
 
 
 def local(time: object) -> str:
@@ -37,7 +41,7 @@ def parse(time: object) -> float:
     time
         Seconds since 1970, a datetime (of pandas and numpy as well), a date, or a string: ``2026``,
         ``2026-11``, ``2026-11-22``, or a day followed by ``14``, ``14:32`` or ``14:32:05``, unpadded as well;
-        or any other form of ISO 8601.  What names no zone is in the local one.
+        or what `datetime.fromisoformat` reads.  What names no zone is in the local one.
 
     Returns
     -------
@@ -58,8 +62,10 @@ def parse(time: object) -> float:
     """
     if isinstance(time, str):
         return _seconds(_from_text(time))
+    given = time
     if isinstance(time, np.datetime64):
         time = time.astype("datetime64[us]").item()
+        time = math.nan if isinstance(time, int) else time  # a year that no calendar has
     if hasattr(time, "to_pydatetime"):  # pandas takes a time without a zone for UTC
         time = time.to_pydatetime(warn=False)
     if isinstance(time, datetime):
@@ -71,7 +77,9 @@ def parse(time: object) -> float:
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if math.isnan(seconds):
-        raise InvalidQuery(f"{time!r} is no time; give seconds since 1970, a datetime, or a string: {_FORMS}")
+        raise InvalidQuery(
+            f"{reprlib.repr(given)} is no time; give seconds since 1970, a datetime, or a string: {_FORMS}"
+        )
     return seconds
 
 
@@ -85,7 +93,7 @@ def _from_text(text: str) -> datetime:
         return datetime(year, month if given > 1 else 1, day if given > 2 else 1, hour, minute, second)
     except ValueError as error:
         # The first words are databroker's.
-        raise InvalidQuery(f"failed to parse time: {text!r} ({error}); give {_FORMS}") from None
+        raise InvalidQuery(f"failed to parse time: {reprlib.repr(text)} ({error}); give {_FORMS}") from None
 
 
 def _seconds(moment: datetime) -> float:
