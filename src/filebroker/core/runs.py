@@ -275,19 +275,25 @@ class Runs(ABC):
         """
         return self._search().explain(search or repr(self))
 
-    def to_dataframe(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
+    def to_dataframe(self, columns: str | Sequence[str] | None = None) -> "pd.DataFrame":
         """Give one row a run, newest first, without opening any.
 
         Parameters
         ----------
         columns
-            Keys of the start document, dotted for nested ones; by default every key of the first level.
+            Keys of the start document, dotted for nested ones; by default every key of the first level.  Each
+            becomes a column, whether or not a run has it.  Several values through a list are given as a list.
 
         Returns
         -------
         pandas.DataFrame
-            The index is ``uid``.  ``time`` and ``stop_time`` are datetimes in UTC without a time zone;
-            ``exit_status`` is that of the stop document.
+            The index is ``uid``.  ``time`` and ``stop_time``, datetimes in UTC without a time zone, and
+            ``exit_status`` come first; the latter two are those of the stop document.
+
+        Raises
+        ------
+        InvalidQuery
+            A column is no string.
         """
         from filebroker.core import overviews
 
@@ -296,12 +302,14 @@ class Runs(ABC):
     def keys_seen(self) -> "pd.DataFrame":
         """Tell which keys the start documents have, to know what can be searched for.
 
+        A list counts by its items, and a mapping has a row of its own.
+
         Returns
         -------
         pandas.DataFrame
             One row a key, dotted for nested ones, the most frequent first.  ``runs`` is the number of runs
-            that have it, ``types`` the types of its values, ``values`` the number of different ones, and
-            ``commonest`` the most frequent ones.
+            that have it, ``types`` the types of its values, ``values`` the number of different strings, numbers
+            and booleans (10,000 stands for that many or more), and ``commonest`` the most frequent of them.
         """
         from filebroker.core import overviews
 

@@ -115,9 +115,6 @@ class FileLock:
             self._descriptor = None
             _held.discard(self)
 
-    def __del__(self) -> None:
-        self.release()
-
     def remove(self) -> None:
         """Remove the locked file and let the lock go."""
         if self._descriptor is None:
