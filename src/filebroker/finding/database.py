@@ -29,7 +29,7 @@ _REFUSED = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, 
 # wrong, so it must not open a file that its parent had open, nor close what it inherited.
 _opened: set[str] = set()
 _of_the_parent: set[str] = set()
-_inherited: list[sqlite3.Connection] = []
+_inherited: list[object] = []
 
 
 class DatabaseDamaged(Exception):
@@ -83,11 +83,8 @@ class Database:
         here = self._whereabouts()
         if connection is not None and known == here:
             return connection
-        if connection is not None and known is not None:
-            if known[0] == here[0]:
-                connection.close()
-            else:
-                _inherited.append(connection)  # closing it here could harm the parent
+        if connection is not None:
+            connection.close()  # the file is another one by now
         connection = self._open()
         self._local.connection = self._whereabouts(), connection
         return connection
@@ -229,6 +226,11 @@ def alone() -> Iterator[None]:
 def may_open(path: str) -> bool:
     """Tell whether a file may be opened in this process: not one that its parent had open when it was forked."""
     return path not in _of_the_parent
+
+
+def abandon(database: Database) -> None:
+    """Keep in a forked child what it inherited, and never use it: closing it could harm the parent."""
+    _inherited.append(database)
 
 
 def _before_fork() -> None:

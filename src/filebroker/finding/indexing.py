@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from filebroker.finding import cache
 from filebroker.finding.batches import Entry
@@ -11,14 +11,21 @@ from filebroker.finding.index import Index
 from filebroker.finding.manifest import Manifest
 from filebroker.finding.terms import entry
 
-if TYPE_CHECKING:
-    from filebroker.finding.library import Library
-
 #: So many runs are looked at one by one rather than indexed.
 MANY_PENDING = 256
 
 #: Is told, while something long is done, what it is, how far it has come, and of how much.
 Progress = Callable[[str, int, int], None]
+
+
+class Shelf(Protocol):
+    """What the indexing needs of a library."""
+
+    directory: str | None
+    manifest: Manifest
+
+    def ask(self, question: Callable[..., Any], *values: Any) -> Any:
+        """Ask the manifest."""
 
 
 class Indexing:
@@ -30,7 +37,7 @@ class Indexing:
         The library.
     """
 
-    def __init__(self, library: "Library") -> None:
+    def __init__(self, library: Shelf) -> None:
         self._library = library
         self._index: Index | None = None
         self._name = ""

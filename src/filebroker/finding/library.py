@@ -8,7 +8,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from filebroker.finding import cache
 from filebroker.finding.compaction import compact, is_due
-from filebroker.finding.database import DatabaseDamaged, alone, is_busy, is_refused, may_open
+from filebroker.finding.database import DatabaseDamaged, abandon, alone, is_busy, is_refused, may_open
 from filebroker.finding.housekeeping import Housekeeper
 from filebroker.finding.indexing import Indexing, Progress
 from filebroker.finding.inventory import Inventory
@@ -80,6 +80,7 @@ class Library:
 
     def renew_locks(self) -> None:
         """Begin anew in a forked child."""
+        abandon(self.manifest)
         self.manifest = self._place_manifest()
         self._seen = "", {}
         self.ledger.renew_locks()
