@@ -4,11 +4,13 @@ import copy
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import factories as make
+import filebroker
 from filebroker import (
     AmbiguousPrefix,
     Broker,
@@ -22,6 +24,7 @@ from filebroker import (
     RecoveryWarning,
     RunNotFound,
 )
+from filebroker.finding import query as query_module
 from filebroker.storing import recovery
 
 
@@ -42,6 +45,16 @@ def test_headers_and_brokers_can_be_pickled(db: Broker) -> None:
     assert header == db[-1]
     assert header.table().equals(db[-1].table())
     assert [found.uid for found in pickle.loads(pickle.dumps(db))()] == [found.uid for found in db()]
+
+
+def test_results_can_be_pickled_and_keep_their_filters(db: Broker) -> None:
+    db.add_filter(scan_id={"$gt": 1})
+    results = db("count", since=make.T0)
+    assert len(results) == 2
+    db.clear_filters()
+    for again in (pickle.loads(pickle.dumps(results)), copy.copy(results)):
+        assert [header.uid for header in again] == [header.uid for header in results]
+        assert repr(again) == repr(results)
 
 
 def test_documents_can_be_copied_pickled_and_written(db: Broker) -> None:
@@ -102,7 +115,7 @@ def test_a_slice_that_counts_from_the_oldest_is_quoted(db: Broker, key: slice, w
 
 
 def test_a_search_for_something_else_than_words_is_explained(db: Broker) -> None:
-    with pytest.raises(InvalidQuery, match="are a dict; give a string"):
+    with pytest.raises(InvalidQuery, match="are of type dict; give a string"):
         db({"plan_name": "scan"})  # type: ignore[arg-type]
     with pytest.raises(InvalidQuery, match="no run can be found by"):
         db(sample=b"raw")
@@ -114,6 +127,97 @@ def test_what_is_to_come_is_told(db: Broker) -> None:
     with pytest.raises(AttributeError, match=r"has no 'nosuch'$"):
         db.nosuch  # noqa: B018
     assert not hasattr(db, "reg")
+
+
+@pytest.mark.parametrize("name", ["my scans", "2nd", "my-scans", "class", "", "a.b", 5])
+def test_an_alias_that_cannot_be_typed_is_refused(db: Broker, name: Any) -> None:
+    for add in (lambda: db.alias(name, scan_id=1), lambda: db.dynamic_alias(name, dict)):
+        with pytest.raises(InvalidLookup, match=r"cannot be typed after 'db\.'; give letters"):
+            add()
+    assert not db.aliases
+
+
+def test_filters_and_aliases_take_words_as_a_search_does(db: Broker) -> None:
+    for pair in make.run(1, uid="lab6", time=make.T0 + 9, sample="LaB6"):
+        db.insert(*pair)
+    db.alias("standards", "LaB6", since=make.T0)
+    assert [header.uid for header in db.standards] == ["lab6"]
+    assert db.aliases == {"standards": {"text_search": "LaB6", "since": make.T0}}
+    db.add_filter("LaB6")
+    assert [header.uid for header in db()] == ["lab6"]
+    with pytest.raises(InvalidQuery, match="give a string"):
+        db.add_filter({"sample": "LaB6"})  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------- what is shown
+
+
+def test_filters_are_shown(db: Broker) -> None:
+    db.add_filter(scan_id=2)
+    for shown in (repr(db), db._repr_html_().replace("&#x27;", "'")):
+        assert f"Broker at {db.catalog.folder.url}, filtered by scan_id=2" in shown
+    assert repr(db("count")).startswith("<Results of db('count'), filtered by scan_id=2: 1 run>")
+    assert "filtered by scan_id=2" in str(db("count").explain())
+    db.clear_filters()
+    assert "filtered" not in repr(db) + repr(db("count"))
+
+
+@pytest.mark.parametrize(
+    ("search", "shown"),
+    [
+        ({"plan_name": "count", "text_search": "count"}, "db('count', plan_name='count'): 3 runs"),
+        ({"motors.0": "eta", "scan_id": 2}, "db(scan_id=2, **{'motors.0': 'eta'}): 1 run"),
+        ({"scan": 2}, "db(scan=2): 0 runs; no run has the key 'scan', see keys_seen()"),
+        ({"scan_id": 9}, "db(scan_id=9): 0 runs"),
+        ({"$or": [{"a": 1}, {"b": 2}], "since": 0}, "0 runs; no run has the key 'a' or 'b', see keys_seen()"),
+    ],
+)
+def test_a_search_is_shown_as_it_is_written(db: Broker, search: dict[str, Any], shown: str) -> None:
+    results = db(**search)
+    assert f"{shown}>" in repr(results)
+    assert f"{shown}</b>" in results._repr_html_().replace("&#x27;", "'")
+
+
+def test_a_long_search_is_shown_in_part(db: Broker) -> None:
+    many = {"uid": {"$in": [f"{number:032}" for number in range(5000)]}}
+    for results in (db(**many), db("word " * 5000)):
+        for shown in (repr(results), results._repr_html_(), str(results.explain())):
+            assert "..." in shown
+            assert len(shown) < 1000
+    found = db.v2.search(many)
+    assert max(len(repr(found)), len(found._repr_html_()), len(str(found._runs.explain()))) < 1000
+    with pytest.raises(RunNotFound) as caught:
+        found["x"]
+    assert len(str(caught.value)) < 1000
+    db.add_filter(**many)
+    assert len(repr(db)) < 1000
+
+
+def test_a_search_that_takes_too_long_can_be_looked_at(db: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query_module, "REGEX_SECONDS", 0.05)
+    for pair in make.run(1, comment="a" * 60 + "!"):
+        db.insert(*pair)
+    found = db.v2.search({"comment": {"$regex": "(a|aa)+$"}})
+    for shown in (db(comment={"$regex": "(a|aa)+$"}), found, found.v1):
+        for text in (repr(shown), shown._repr_html_()):
+            assert shown is found.v1 or "it could not be answered, because the regular expressions" in text
+
+
+def test_catalogs_are_shown_in_notebooks_and_offer_their_keys(db: Broker) -> None:
+    catalog = db.v2
+    assert repr(catalog) == f"<RunCatalog: 3 runs at {db.catalog.folder.url}>"
+    assert repr(catalog.search({"scan_id": 1})).startswith("<RunCatalog 'search results': 1 run at search(")
+    for shown in (db, catalog):
+        assert shown._repr_html_().count("<tr>") == 4
+    assert catalog._ipython_key_completions_() == list(catalog)
+    assert "<table" not in catalog.search({"scan_id": 9})._repr_html_()
+
+
+@pytest.mark.parametrize("name", ["RunCatalog", "Explanation", "Survey"])
+def test_what_people_get_in_hand_can_be_imported(db: Broker, name: str) -> None:
+    given = {"RunCatalog": db.v2, "Explanation": db().explain(), "Survey": db.refresh()}[name]
+    assert type(given) is getattr(filebroker, name)
+    assert name in filebroker.__all__
 
 
 # ------------------------------------------------------------------------------------------ searching

@@ -602,3 +602,12 @@ def test_any_text_is_an_expression_or_refused(pattern: str) -> None:
     except InvalidQuery:
         return
     assert condition.holds(tree.Subject({"a": "aA1"})) in (True, False)
+
+
+def test_a_path_of_positions_through_lists_of_mappings_takes_no_time_that_doubles() -> None:
+    document: Any = 1
+    for _ in range(60):
+        document = [{"0": document}]
+    condition = parse({".".join(["0"] * 90): {"$exists": True}})
+    assert condition.holds(Subject({"0": document})) in (True, False)
+    assert parse({"0.0.0.0": {"$exists": True}}).holds(Subject({"0": [{"0": [{"0": 1}]}]}))

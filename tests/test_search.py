@@ -1161,7 +1161,7 @@ def test_keys_seen_tells_what_can_be_searched_for(db: Broker) -> None:
     }
     assert seen.loc["sample.name", "commonest"][0] == "Si"
     assert "LaB6" in seen.loc["sample.name", "commonest"]
-    assert dict(seen.loc["sample"]) == {"runs": 1, "types": "string", "values": 1, "commonest": ["a string"]}
+    assert dict(seen.loc["sample"]) == {"runs": 8, "types": "object, string", "values": 1, "commonest": ["a string"]}
     assert seen.loc["sample.layers.d", ["runs", "types"]].tolist() == [1, "number"]
     assert sorted(seen.loc["sample.layers.d", "commonest"]) == [1, 2]
     assert seen.loc["mixed", "types"] == "null, number"
@@ -1258,7 +1258,7 @@ def test_a_regular_expression_that_takes_too_long_is_given_up(db: Broker, monkey
     record(db, comment="a" * 60 + "!")
     record(db, comment="short", time=T0 + 1)
     for results in (db(comment={"$regex": "(a|aa)+$"}), db.v2.search({"comment": {"$regex": "^(a|aa)+$"}})):
-        for ask in (len, list, repr):
+        for ask in (len, list):
             with pytest.raises(QueryTimeout):
                 ask(results)
     assert len(db(comment={"$regex": "^a+!$"})) == 1

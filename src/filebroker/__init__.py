@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from filebroker.core.catalog import Catalog as Catalog
     from filebroker.faces.broker import Broker as Broker
+    from filebroker.faces.browsing import RunCatalog as RunCatalog
     from filebroker.faces.filtering import ALL as ALL
     from filebroker.faces.header import Header as Header
     from filebroker.faces.results import Results as Results
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
         wrap_in_deprecated_doct as wrap_in_deprecated_doct,
         wrap_in_doct as wrap_in_doct,
     )
+    from filebroker.finding.search import Explanation as Explanation
+    from filebroker.finding.survey import Survey as Survey
     from filebroker.ground.config import (
         describe_configs as describe_configs,
         list_configs as list_configs,
@@ -36,11 +39,14 @@ _MODULES = {
     "filebroker.core.run": ("Run", "Stream"),
     "filebroker.core.runs": ("Selection",),
     "filebroker.faces.broker": ("Broker",),
+    "filebroker.faces.browsing": ("RunCatalog",),
     "filebroker.faces.filtering": ("ALL",),
     "filebroker.faces.header": ("Header",),
     "filebroker.faces.results": ("Results",),
     "filebroker.faces.temporary": ("temp", "temp_config"),
     "filebroker.faces.wrapping": ("DeprecatedDoct", "wrap_in_deprecated_doct", "wrap_in_doct"),
+    "filebroker.finding.search": ("Explanation",),
+    "filebroker.finding.survey": ("Survey",),
     "filebroker.ground.config": ("describe_configs", "list_configs", "lookup_config"),
     "filebroker.ground.errors": (
         *("FilebrokerError", "InvalidDocument", "UnstorableValue", "UnknownDocumentName", "UnknownRun"),

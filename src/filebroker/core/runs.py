@@ -345,8 +345,16 @@ class Selection(Runs):
         self._latest: tuple[int, Search] | None = None
         self._condition()  # refuses what it does not understand, at once
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What was found so far belongs to the files that this process has open.
+        return {**self.__dict__, "_latest": None}
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.described}>"
+
+    def explain(self, search: str = "") -> Explanation:
+        """Tell how these runs are found; see `Runs.explain`."""
+        return super().explain(search or self.described)
 
     @property
     def described(self) -> str:

@@ -1,19 +1,21 @@
 """The broker: databroker v1's prompt over a folder."""
 
+import keyword
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, overload
 
 from filebroker.core.catalog import Catalog
 from filebroker.core.runs import Runs
+from filebroker.faces import html
 from filebroker.faces.browsing import RunCatalog
-from filebroker.faces.filtering import ALL, as_patterns
 from filebroker.faces.header import Header
 from filebroker.faces.keywords import narrowed
-from filebroker.faces.results import Results
+from filebroker.faces.reading import Reading
+from filebroker.faces.results import Question, Results, filtered_by, newest_table, unanswered
 from filebroker.faces.wrapping import PrepareHook, unwrap, wrap_in_deprecated_doct
 from filebroker.finding.survey import Survey
 from filebroker.ground import config
@@ -24,7 +26,7 @@ from filebroker.ground.errors import (
     InvalidLookup,
     InvalidQuery,
     NotEnoughRuns,
-    NotSupported,
+    QueryTimeout,
     UnknownCatalogName,
 )
 from filebroker.storing.recorder import Sync
@@ -39,7 +41,7 @@ _TO_COME = frozenset(
 )
 
 
-class Broker:
+class Broker(Reading):
     """A catalog of runs behind the prompt of databroker v1.
 
     Parameters
@@ -123,8 +125,18 @@ class Broker:
         return cls(found.url, name=found.name, **found.options)
 
     def __repr__(self) -> str:
+        return f"<{self._named}>"
+
+    def _repr_html_(self) -> str:
+        try:
+            return html.heading(self._named) + newest_table(self._runs)
+        except QueryTimeout as error:
+            return html.heading(f"{self._named}: {unanswered(error)}")
+
+    @property
+    def _named(self) -> str:
         label = f"{self.name!r} " if self.name else ""
-        return f"<Broker {label}at {self._runs.place}>"
+        return f"Broker {label}at {self._runs.place}{filtered_by(self.filters)}"
 
     @property
     def catalog(self) -> Catalog:
@@ -193,6 +205,8 @@ class Broker:
         ------
         InvalidQuery
             The search cannot be understood.
+        QueryTimeout
+            A regular expression takes too long.  This comes later, when the answers are asked for.
         TypeError
             A keyword and its old name are both given.
 
@@ -202,19 +216,28 @@ class Broker:
         >>> {header.start["plan_name"] for header in db(plan_name="grid_scan")}
         {'grid_scan'}
         """
-        keywords = query if text_search is None else {"text_search": text_search, **query}
+        keywords = _keywords(text_search, query)
         # Filters come first, so that a field is looked for in as few runs as possible.
         fields = {name: keywords[name] for name in ("data_key",) if name in keywords}
         rest = {name: value for name, value in keywords.items() if name not in fields}
         runs = narrowed(narrowed(self._runs, rest), {**self.filters})
         runs = narrowed(runs, fields)
-        shown = [repr(text_search)] * (text_search is not None) + [f"{key}={value!r}" for key, value in query.items()]
-        return Results(self, runs, f"db({', '.join(shown)})")
+        return Results(self, runs, Question(keywords, {**self.filters}))
 
-    def add_filter(self, **query: Any) -> None:
-        """Add conditions that every search has to fulfil as well, as keywords of a search.
+    def add_filter(self, text_search: str | None = None, **query: Any) -> None:
+        """Add conditions that every search has to fulfil as well.
 
         Lookups such as ``db[-1]`` are not filtered.
+
+        Parameters
+        ----------
+        text_search, **query
+            As for a search: words, and keywords.  A filter takes the place of an earlier one of its keyword.
+
+        Raises
+        ------
+        InvalidQuery
+            They cannot be understood.
 
         Examples
         --------
@@ -224,30 +247,34 @@ class Broker:
         (1, {'plan_name': 'grid_scan'})
         >>> db.clear_filters()
         """
-        narrowed(self._runs, query)  # refuses what it does not understand, at once
-        self.filters.update(query)
+        keywords = _keywords(text_search, query)
+        narrowed(self._runs, keywords)  # refuses what it does not understand, at once
+        self.filters.update(keywords)
 
     def clear_filters(self, **ignored: Any) -> None:
         """Remove all filters."""
         self.filters.clear()
 
-    def alias(self, key: str, **query: Any) -> None:
+    def alias(self, key: str, text_search: str | None = None, **query: Any) -> None:
         """Give a search a name: ``db.alias('cal', purpose='calibration')`` makes ``db.cal``.
 
         Parameters
         ----------
         key
             The name.
-        **query
-            Keywords of the search.
+        text_search, **query
+            Words and keywords of the search.
 
         Raises
         ------
         InvalidLookup
-            The broker has something else of that name.
+            The broker has something else of that name, or it is no name that can be typed after a dot.
+        InvalidQuery
+            The search cannot be understood.
         """
-        narrowed(self._runs, query)  # refuses what it does not understand, at once
-        self._add_alias(key, query)
+        keywords = _keywords(text_search, query)
+        narrowed(self._runs, keywords)  # refuses what it does not understand, at once
+        self._add_alias(key, keywords)
 
     def dynamic_alias(self, key: str, func: Callable[[], Mapping[str, Any]]) -> None:
         """Give a name to a search whose keywords a function gives whenever the name is used.
@@ -262,11 +289,16 @@ class Broker:
         Raises
         ------
         InvalidLookup
-            The broker has something else of that name.
+            The broker has something else of that name, or it is no name that can be typed after a dot.
         """
         self._add_alias(key, func)
 
     def _add_alias(self, key: str, query: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
+        if not (isinstance(key, str) and key.isidentifier()) or keyword.iskeyword(key):
+            raise InvalidLookup(
+                f"{key!r:.100} is not a legal alias, because it cannot be typed after 'db.'; give letters, digits and "
+                "underscores, as in 'my_scans'"
+            )
         if key not in self.aliases and (hasattr(type(self), key) or key in self.__dict__):
             raise InvalidLookup(f"{key!r} is not a legal alias, because a Broker has something of that name")
         self.aliases[key] = query
@@ -300,6 +332,12 @@ class Broker:
             A negative integer counts from the newest run.  Any other integer is a scan_id, the newest of
             that number.  A string is a uid or the beginning of one; of digits alone, a scan_id.  A slice
             such as ``db[-5:]`` gives a list, newest first.  An iterable of keys gives a list.
+            A header is given back.
+
+        Returns
+        -------
+        Header, or list of Header
+            The run, or the runs.
 
         Raises
         ------
@@ -358,118 +396,19 @@ class Broker:
         return sorted({*super().__dir__(), *self.aliases})
 
     def fetch_external(self, start: Any, stop: Any) -> dict[str, Any]:
-        """Give what each of `external_fetchers` gives for a run."""
+        """Give what each of `external_fetchers` gives for a run.
+
+        Parameters
+        ----------
+        start, stop
+            The run's documents.
+
+        Returns
+        -------
+        dict
+            The results under the fetchers' names.
+        """
         return {name: fetch(start, stop) for name, fetch in self.external_fetchers.items()}
-
-    # -- many headers at once
-
-    def get_documents(
-        self,
-        headers: Header | Iterable[Header],
-        stream_name: Any = ALL,
-        fields: Iterable[str] | None = None,
-        fill: bool | Iterable[str] = False,
-        handler_registry: None = None,
-    ) -> Iterator[tuple[str, Any]]:
-        """Give the documents of one or more runs; see `Header.documents`.
-
-        Raises
-        ------
-        NotSupported
-            ``handler_registry`` is given.
-        """
-        _refuse_registry(handler_registry)
-        patterns = as_patterns(fields)
-        for header in _listed(headers):
-            yield from header.documents(stream_name, patterns, fill)
-
-    def get_events(
-        self,
-        headers: Header | Iterable[Header],
-        stream_name: Any = "primary",
-        fields: Iterable[str] | None = None,
-        fill: bool | Iterable[str] = False,
-        handler_registry: None = None,
-    ) -> Iterator[Any]:
-        """Give the events of one or more runs; see `Header.events`.
-
-        Raises
-        ------
-        NotSupported
-            ``handler_registry`` is given.
-        """
-        for name, doc in self.get_documents(headers, stream_name, fields, fill, handler_registry):
-            if name == "event":
-                yield doc
-
-    def get_table(
-        self,
-        headers: Header | Iterable[Header],
-        stream_name: str = "primary",
-        fields: Iterable[str] | None = None,
-        fill: bool = False,
-        handler_registry: None = None,
-        convert_times: bool = True,
-        timezone: str | None = None,
-        localize_times: bool = True,
-    ) -> "pd.DataFrame":
-        """Give the tables of one or more runs as one; see `Header.table`.
-
-        Raises
-        ------
-        NotSupported
-            ``handler_registry`` is given.
-        """
-        import pandas as pd
-
-        from filebroker.core import frames
-
-        _refuse_registry(handler_registry)
-        patterns = as_patterns(fields)
-        tables = (
-            header.table(stream_name, patterns, fill, timezone, convert_times, localize_times)
-            for header in _listed(headers)
-        )
-        full = [table for table in tables if len(table.columns)]
-        if not full:
-            return frames.empty_frame()
-        with warnings.catch_warnings():
-            # pandas 2 announces another dtype for columns that are empty in one of the tables.
-            warnings.simplefilter("ignore", FutureWarning)
-            return pd.concat(full)
-
-    @staticmethod
-    def get_fields(header: Header, name: str | None = None) -> set[str]:
-        """Give the names of the fields of a run, or of one of its streams."""
-        return header.fields() if name is None else header.fields(name)
-
-    def restream(
-        self, headers: Header | Iterable[Header], fields: Iterable[str] | None = None, fill: bool = False
-    ) -> Iterator[tuple[str, Any]]:
-        """Give all documents of one or more runs, for a consumer of live documents."""
-        return self.get_documents(headers, fields=fields, fill=fill)
-
-    stream = restream
-
-    def process(
-        self,
-        headers: Header | Iterable[Header],
-        func: Callable[[str, Any], Any],
-        fields: Iterable[str] | None = None,
-        fill: bool = False,
-    ) -> None:
-        """Call a function with each name and document of one or more runs."""
-        for name, doc in self.restream(headers, fields=fields, fill=fill):
-            func(name, doc)
-
-
-def _listed(headers: Header | Iterable[Header]) -> Iterable[Header]:
-    return [headers] if isinstance(headers, Header) else headers
-
-
-def _refuse_registry(handler_registry: object) -> None:
-    if handler_registry is not None:
-        raise NotSupported("handlers belong to a broker, not to a call; register them there")
 
 
 def _indices(key: slice) -> list[int]:
@@ -482,3 +421,8 @@ def _indices(key: slice) -> list[int]:
             f"db[{written}] would count from the oldest run; a slice counts back from the newest, as in db[-5:]"
         )
     return list(range(start, stop or 0, step or 1))
+
+
+def _keywords(text_search: str | None, query: dict[str, Any]) -> dict[str, Any]:
+    """Give words and keywords as keywords alone."""
+    return query if text_search is None else {"text_search": text_search, **query}

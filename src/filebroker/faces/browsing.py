@@ -1,18 +1,27 @@
 """The version 2 face of a catalog: a mapping of runs by uid that can be searched, and searched again."""
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from filebroker.core.run import Run
 from filebroker.core.runs import Runs
-from filebroker.ground.errors import InvalidQuery
+from filebroker.faces import html
+from filebroker.faces.results import counted, newest_table, unanswered
+from filebroker.ground.errors import InvalidQuery, QueryTimeout
 
 if TYPE_CHECKING:
     from filebroker.faces.broker import Broker
 
+#: So many uids are offered to complete a key.
+_COMPLETIONS = 100
+
 
 class RunCatalog:
     """Runs by uid, newest first.
+
+    It reads like a mapping, and is none of `collections.abc`: what `keys`, `values` and `items` give can be gone
+    through once, and a key may be a position or a scan_id as well.
 
     Parameters
     ----------
@@ -54,10 +63,17 @@ class RunCatalog:
         query
             Conditions on the start document in MongoDB's query language.
 
+        Returns
+        -------
+        RunCatalog
+            The runs that answer, which can be searched in turn.
+
         Raises
         ------
         InvalidQuery
             The query cannot be understood.
+        QueryTimeout
+            A regular expression takes too long.  This comes later, when the answers are asked for.
         """
         from filebroker.faces.broker import Broker
 
@@ -69,7 +85,18 @@ class RunCatalog:
         return found.v2
 
     def __getitem__(self, key: Any) -> Run:
-        """Give a run by its position (negative), its scan_id, or the beginning of its uid.
+        """Give a run by its position, its scan_id, or the beginning of its uid.
+
+        Parameters
+        ----------
+        key
+            A negative integer counts from the newest run; any other is a scan_id, the newest of that number.
+            A string is a uid or the beginning of one; of digits alone, a number as above.
+
+        Returns
+        -------
+        Run
+            The run.
 
         Raises
         ------
@@ -84,9 +111,11 @@ class RunCatalog:
         return isinstance(key, str) and self._runs.has_uid(key)
 
     def __iter__(self) -> Iterator[str]:
+        """Give the uids, newest run first."""
         return (item.entry.uid for item in self._runs.documents())
 
     def __len__(self) -> int:
+        """Count the runs, without opening any unless ``data_key`` was given."""
         return len(self._runs)
 
     def keys(self) -> Iterator[str]:
@@ -102,4 +131,20 @@ class RunCatalog:
         return ((run.uid, run) for run in self._runs)
 
     def __repr__(self) -> str:
-        return f"<RunCatalog {self.name!r}: {len(self):,} runs at {self._runs.place}>"
+        try:
+            return f"<{self._named}: {counted(len(self))} at {self._runs.place}>"
+        except QueryTimeout as error:  # to look at a search is no mistake
+            return f"<{self._named} at {self._runs.place}: {unanswered(error)}>"
+
+    def _repr_html_(self) -> str:
+        try:
+            return html.heading(f"{self._named}: {counted(len(self))} at {self._runs.place}") + newest_table(self._runs)
+        except QueryTimeout as error:
+            return html.heading(f"{self._named} at {self._runs.place}: {unanswered(error)}")
+
+    @property
+    def _named(self) -> str:
+        return f"RunCatalog {self.name!r}" if self.name else "RunCatalog"
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(islice(self, _COMPLETIONS))

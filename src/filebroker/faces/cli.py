@@ -2,15 +2,20 @@
 
 import argparse
 import contextlib
+import json
 import os
+import re
+import shlex
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 from filebroker import __version__
 
 if TYPE_CHECKING:
+    from filebroker.core.runs import Runs
     from filebroker.faces.broker import Broker
 
 _EXAMPLES = """\
@@ -23,7 +28,39 @@ examples:
   filebroker keys example                    what its runs can be searched by
   filebroker show example -1                 the newest run
   filebroker table /data/beamtime 42         the table of the run with scan_id 42
+
+"filebroker VERB --help" tells more of each verb.
 """
+_WORDS = """\
+what a WORD can be:
+  good                       a word in the metadata; of several, one suffices
+  '"good sample"'            words one after the other; with several phrases, all of them
+  'rob*'                     a word that begins so
+  operator:chen              a word in one field
+  plan_name=scan             the value of a key; a dot leads into a nested one, as in sample.name=LaB6
+  'num_points={"$gt": 10}'   an operator, as JSON: $gt $gte $lt $lte $ne $in $exists $regex ...
+  'tags=["good", "new"]'     other values as JSON: lists, numbers, true, false; null finds also what has no such key
+  'sample.id="17"'           in double quotes, the text alone; 17 finds the number as well as the text
+  data_key=det               a field of the events; text_search=, since= and until= are no keys either
+  -- -bad                    runs without the word; words that begin with a minus stand at the end, after "--"
+
+A run has to answer to all words with "=", and to the others together.
+"$or" and its like stand in the place of a key: '$or=[{"plan_name": "fly"}, {"operator": "Ana"}]'.
+The keys that there are, and their values, are listed by "filebroker keys CATALOG".
+
+The exit status is 0 also if no run matches; a line on the standard error says so.
+"""
+#: Old names of the keywords of a search.
+_OLD_NAMES = {"start_time": "since", "stop_time": "until"}
+_KEYWORDS = ("text_search", "since", "until", "data_key")
+#: Values that Python writes otherwise than JSON does.
+_CONSTANTS = {"True": True, "False": False, "None": None}
+#: Operators that stand in the place of a key.
+_BESIDE_KEYS = ("$and", "$or", "$nor", "$text", "$comment")
+# Operators, and a range as somebody writes it who thinks of Python.
+_OPERATORS = re.compile(r"""\{\s*["']?\$\w""")
+_COMPARISON = re.compile(r"\w\s*[<>]")
+_AFTER_MINUSES = 'a word that begins with a minus comes after "--"'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 if all went well, 1 if something was not found or cannot be read.
+        0 if all went well, also if a search found nothing; 1 if a catalog or the run that was named was not found,
+        or something cannot be read or understood.
     """
     from filebroker.ground.errors import FilebrokerError
 
@@ -59,12 +97,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line; words to search for may also come after options, which argparse does not foresee."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
     parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
+    end = given.index("--") if given[:1] == ["ls"] and "--" in given else len(given)
+    options, rest = parser.parse_known_args(given[:end])
     if rest and (not hasattr(options, "words") or any(word.startswith("-") for word in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        options.words += rest
+        hint = f"; {_AFTER_MINUSES}" if hasattr(options, "words") else ""
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+    if hasattr(options, "words"):
+        options.words += rest + given[end + 1 :]
+        if options.catalog is None and options.words:
+            options.catalog = options.words.pop(0)
     return options
 
 
@@ -76,46 +119,61 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"filebroker {__version__}")
-    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    demo = verbs.add_parser("demo", help="a first look, on the catalog that comes with filebroker")
-    demo.set_defaults(verb=_demo)
-    ls = verbs.add_parser("ls", help="list the runs of a catalog, newest first; without one, the catalogs")
-    ls.add_argument("catalog", nargs="?", help="a name, a directory or a URL")
-    ls.add_argument("words", nargs="*", help="only runs with one of these words, and with these values (key=value)")
+    parser.set_defaults(verb=lambda _: parser.print_help())
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+
+    def add(name: str, verb: Callable[[argparse.Namespace], None], text: str, epilog: str = "") -> Any:
+        """Add a verb; most work on a catalog."""
+        layout = argparse.RawDescriptionHelpFormatter
+        added = verbs.add_parser(name, help=text, description=_sentence(text), epilog=epilog, formatter_class=layout)
+        added.set_defaults(verb=verb)
+        if verb is not _demo:
+            count = "?" if verb is _ls else None
+            added.add_argument("catalog", metavar="CATALOG", nargs=count, help="a name, a directory or a URL")
+        return added
+
+    add("demo", _demo, "a first look, on the catalog that comes with filebroker")
+    ls = add("ls", _ls, "list the runs of a catalog, newest first; without one, the catalogs", _WORDS)
+    _add_search(ls)
+    show = add("show", _show, "show a run: its metadata, its streams and their fields")
+    table = add("table", _table, "print a stream of a run as a table")
+    table.add_argument("--stream", help="the stream (default: primary, or the only one)")
+    for verb in (show, table):
+        verb.add_argument(
+            "run", metavar="RUN", nargs="?", default="-1", help="-1 for the newest (default), a scan_id, or a uid"
+        )
+    add("keys", _keys, "list the metadata keys that runs can be searched by")
+    add("refresh", _refresh, "find runs that were copied into a catalog, or removed from it, by hand")
+    add("reindex", _reindex, "make a catalog's list of runs and its index anew from its runs")
+    return parser
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _add_search(ls: argparse.ArgumentParser) -> None:
+    """Add what a search can be limited by."""
+    ls.add_argument("words", metavar="WORD", nargs="*", help="only runs with one of these words, and these values")
     ls.add_argument("-n", type=_count, default=20, metavar="COUNT", help="how many runs at most (default: 20)")
     ls.add_argument("--since", help="only runs that started then or later: 2025-11-22, or 2025-11-22 14:30")
     ls.add_argument("--until", help="only runs that started then or earlier")
     ls.add_argument("--explain", action="store_true", help="tell how the search is answered")
-    ls.set_defaults(verb=_ls)
-    keys = verbs.add_parser("keys", help="list the metadata keys that runs can be searched by")
-    keys.add_argument("catalog", help="a name, a directory or a URL")
-    keys.set_defaults(verb=_keys)
-    reindex = verbs.add_parser("reindex", help="make a catalog's ledger and index anew from its runs")
-    reindex.add_argument("catalog", help="a name, a directory or a URL")
-    reindex.set_defaults(verb=_reindex)
-    show = verbs.add_parser("show", help="show a run: its metadata, its streams and their fields")
-    show.set_defaults(verb=_show)
-    table = verbs.add_parser("table", help="print a stream of a run as a table")
-    table.add_argument("--stream", help="the stream (default: primary, or the only one)")
-    table.set_defaults(verb=_table)
-    for verb in (show, table):
-        verb.add_argument("catalog", help="a name, a directory or a URL")
-        verb.add_argument("run", nargs="?", default="-1", help="-1 for the newest (default), a scan_id, or a uid")
-    return parser
 
 
 def _count(text: str) -> int:
-    number = int(text)
+    number = int(text) if text.isdecimal() else 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is no number of runs")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of runs; {_AFTER_MINUSES}")
     return number
 
 
-def _print(text: object) -> None:
+def _print(text: object, file: TextIO | None = None) -> None:
     """Print what came out of documents, without the control characters that would steer a terminal."""
+    file = file or sys.stdout
     clean = "".join(character for character in str(text) if character.isprintable() or character in "\n\t")
-    encoding = sys.stdout.encoding or "utf-8"
-    print(clean.encode(encoding, errors="replace").decode(encoding))
+    encoding = file.encoding or "utf-8"
+    print(clean.encode(encoding, errors="replace").decode(encoding), file=file)
 
 
 def _open(catalog: str, *, read_only: bool = True) -> "Broker":
@@ -135,6 +193,12 @@ def _open(catalog: str, *, read_only: bool = True) -> "Broker":
     return Broker(found.url, name=found.name, **({**found.options, "read_only": True} if read_only else found.options))
 
 
+def _open_for_writing(catalog: str) -> "Broker":
+    """Open a catalog so that others are told what is found."""
+    _open(catalog)  # refuses what is no catalog
+    return _open(catalog, read_only=False)
+
+
 def _ls(options: argparse.Namespace) -> None:
     from filebroker.faces import listing
 
@@ -144,30 +208,99 @@ def _ls(options: argparse.Namespace) -> None:
         for name, description in describe_configs().items():
             print(f"{name:<20} {description or ''}".rstrip())
         return
-    query = dict(word.split("=", 1) for word in options.words if "=" in word)
-    words = " ".join(word for word in options.words if "=" not in word)
-    conditions = {key: _condition(text) for key, text in query.items()}
-    selection = _open(options.catalog).catalog.search(
-        conditions, text=words or None, since=options.since, until=options.until
-    )
-    for line in listing.as_text(islice(selection.documents(), options.n)):
+    from filebroker.faces.keywords import narrowed
+    from filebroker.faces.results import Question
+
+    keywords = _keywords(options)
+    runs = narrowed(_open(options.catalog).catalog, keywords)
+    for line in listing.as_text(islice(runs.documents(), options.n)):
         _print(line)
-    count = len(selection)
-    is_search = bool(options.words or options.since or options.until)
+    count = len(runs)
     if not count:
-        print("no run" + " matches" * is_search, file=sys.stderr)
+        _print(_no_run(runs, keywords, options), sys.stderr)
     elif count > options.n:
         print(f"these are {options.n} of {count:,}; ask for more with -n {2 * options.n}", file=sys.stderr)
     if options.explain:
-        print(selection.explain(), file=sys.stderr)
+        _print(runs.explain(str(Question(keywords, {}))), sys.stderr)
 
 
-def _condition(text: str) -> object:
-    """Give what a value has to be: the text, or what it means as a number or a boolean."""
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return {"$in": [text, kind(text)]}
-    return {"$in": [text, text == "true"]} if text in ("true", "false") else text
+def _no_run(runs: "Runs", keywords: dict[str, Any], options: argparse.Namespace) -> str:
+    """Say that no run was found, and what may be the reason."""
+    from filebroker.faces.results import unknown_keys
+
+    text = "no run" + " matches" * bool(keywords)
+    if unknown := unknown_keys(runs, keywords):
+        seen = f"filebroker keys {shlex.quote(options.catalog)}"
+        text += f': no run has the key {" or ".join(unknown)} ("{seen}" lists the keys)'
+    if any(map(_COMPARISON.search, options.words)):
+        text += """; a range is written as in 'num_points={"$gt": 10}'"""
+    return text
+
+
+def _keywords(options: argparse.Namespace) -> dict[str, Any]:
+    """Give the keywords of the search that a command line asks for."""
+    from filebroker.ground.errors import InvalidQuery
+
+    given = [_halves(word) for word in options.words if _is_condition(word)]
+    if words := [word for word in options.words if not _is_condition(word)]:
+        given.append(("text_search", " ".join(words)))
+    given += [(name, getattr(options, name)) for name in ("since", "until") if getattr(options, name) is not None]
+    keywords: dict[str, Any] = {}
+    conditions = []
+    for key, text in given:
+        if key not in _KEYWORDS:
+            conditions.append({key: _condition(key, text)})
+        elif key in keywords:
+            raise InvalidQuery(f"{key} is given twice, as {keywords[key]!r} and as {text!r}; leave one of them out")
+        else:
+            keywords[key] = text
+    return {**keywords, **_together(conditions)}
+
+
+def _is_condition(word: str) -> bool:
+    """Tell whether a word is a key and a value; what begins with a quote is a phrase."""
+    return "=" in word and not word.startswith(("=", '"'))
+
+
+def _halves(word: str) -> tuple[str, str]:
+    """Give the key and the value of a condition."""
+    key, _, text = word.partition("=")
+    return _OLD_NAMES.get(key, key), text
+
+
+def _together(conditions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Give one query for several conditions, of which some may be of the same key."""
+    query = {key: value for condition in conditions for key, value in condition.items()}
+    return query if len(query) == len(conditions) else {"$and": list(conditions)}
+
+
+def _condition(key: str, text: str) -> Any:
+    """Give what a value has to be: what the text means, if it means more than itself, and the text."""
+    from filebroker.finding.parsing import OPERATORS
+    from filebroker.ground.errors import InvalidQuery
+
+    if key in OPERATORS and key not in _BESIDE_KEYS:
+        raise InvalidQuery(f"{key} stands under a key, as in 'num_points={{\"{key}\": 10}}'")
+    value = _meaning(text)
+    if isinstance(value, str) and _OPERATORS.match(text):
+        raise InvalidQuery(
+            f"the operators of {key!r} are {text}, which is no JSON; write names and text in double quotes, and the "
+            f"whole in single ones for the shell, as in 'num_points={{\"$gt\": 10}}'"
+        )
+    is_whole = isinstance(value, str | list | dict) or key in _BESIDE_KEYS
+    return value if is_whole else {"$in": [text, value]}
+
+
+def _meaning(text: str) -> Any:
+    """Give what a text means as JSON, or to Python; the text itself if it means nothing."""
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(text)
+    with contextlib.suppress(ValueError):
+        # JSON does not know ".5".  An underscore belongs to a name, though Python takes it for part of a number.
+        return text if "_" in text else float(text)
+    return text
 
 
 def _keys(options: argparse.Namespace) -> None:
@@ -177,13 +310,18 @@ def _keys(options: argparse.Namespace) -> None:
         _print(f"{runs:>7}  {types:<16}  {key}: {', '.join(map(repr, commonest))}"[:200])
 
 
+def _refresh(options: argparse.Namespace) -> None:
+    found = _open_for_writing(options.catalog).refresh()
+    counts = {"added": found.added, "changed": found.changed, "removed": found.removed, "unreadable": found.unreadable}
+    print(", ".join(f"{len(runs)} {name}" for name, runs in counts.items()))
+
+
 def _reindex(options: argparse.Namespace) -> None:
     def tell(what: str, done: int, total: int) -> None:
         if sys.stderr.isatty() and (done % 100 == 0 or done == total):
             print(f"\r{what}: {done:,} of {total:,}", end="", file=sys.stderr)
 
-    _open(options.catalog)  # refuses what is no catalog
-    broker = _open(options.catalog, read_only=False)
+    broker = _open_for_writing(options.catalog)
     broker.catalog.reindex(tell)
     print(f"{len(broker.catalog):,} runs")
 
@@ -222,12 +360,22 @@ def _demo(options: argparse.Namespace) -> None:
     print(">>> for header in db('good', plan_name='scan'): print(header)")
     for header in broker("good", plan_name="scan"):
         print(header)
+    command = _command()
     print(f"""
 That catalog is a folder of plain files:
     {broker.catalog.folder.url}
 Record your own, in an acquisition session:
     db = Broker('my_beamtime'); RE.subscribe(db.insert)
-More: "filebroker ls example", "filebroker show example -1", and docs/tutorials/first-steps.md.""")
+More: "{command} ls example", "{command} show example -1", and docs/tutorials/first-steps.md.""")
+
+
+def _command() -> str:
+    """Give how this command is called from here: by its name if the shell finds it, else by its path."""
+    called, found = sys.argv[0], shutil.which("filebroker")
+    is_itself = os.path.splitext(os.path.basename(called))[0] == "filebroker"
+    if not is_itself or (found is not None and os.path.realpath(found) == os.path.realpath(called)):
+        return "filebroker"
+    return shlex.quote(min(os.path.relpath(called), called, key=len))
 
 
 if __name__ == "__main__":

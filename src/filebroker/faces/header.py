@@ -347,6 +347,9 @@ class Header:
     def __iter__(self) -> Iterator[str]:
         return iter(_KEYS)
 
+    def _ipython_key_completions_(self) -> tuple[str, ...]:
+        return _KEYS
+
     def keys(self) -> tuple[str, ...]:
         """Give the keys of the header as a mapping."""
         return _KEYS

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from filebroker.ground.filesystem import remove
 
 #: Another number makes an index of another version be built anew.
-_SCHEMA = 2
+_SCHEMA = 3
 
 
 class DamagedIndex(Exception):

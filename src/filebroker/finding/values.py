@@ -237,37 +237,42 @@ class Path:
         if len(self._ways) == 1:
             return [document.get(self.text, MISSING)]
         found: list[Any] = []
-        self._enter(document, 0, found)
+        self._enter(document, 0, found, set())
         return found
 
-    def _enter(self, value: Any, part: int, found: list[Any]) -> None:
+    def _enter(self, value: Any, part: int, found: list[Any], seen: set[tuple[int, int]]) -> None:
         """Collect the values that the path leads to from here, beginning with a part of it."""
         if part == len(self._ways):
             found.append(value)
         elif isinstance(value, Mapping):
-            self._enter_mapping(value, part, found)
+            self._enter_mapping(value, part, found, seen)
         elif isinstance(value, list):
-            self._enter_list(value, part, found)
+            self._enter_list(value, part, found, seen)
         else:
             found.append(MISSING)
 
-    def _enter_mapping(self, mapping: Mapping[str, Any], part: int, found: list[Any]) -> None:
+    def _enter_mapping(
+        self, mapping: Mapping[str, Any], part: int, found: list[Any], seen: set[tuple[int, int]]
+    ) -> None:
         routes = [(mapping[key], rest) for key, rest in self._ways[part] if key in mapping]
         if not routes:
             found.append(MISSING)
         elif len(routes) == 1:
-            self._enter(*routes[0], found)
+            self._enter(*routes[0], found, seen)
         else:
             here: list[Any] = []
             for value, rest in routes:
-                self._enter(value, rest, here)
+                self._enter(value, rest, here, seen)
             # What one way misses is not missing when another way finds it.
             found += [value for value in here if value is not MISSING] or here[:1]
 
-    def _enter_list(self, items: list[Any], part: int, found: list[Any]) -> None:
+    def _enter_list(self, items: list[Any], part: int, found: list[Any], seen: set[tuple[int, int]]) -> None:
+        if (id(items), part) in seen:  # positions double the ways, and the second finds nothing new
+            return
+        seen.add((id(items), part))
         for item in items:
             if isinstance(item, Mapping):
-                self._enter_mapping(item, part, found)
+                self._enter_mapping(item, part, found, seen)
         position = self._positions[part]
         if position is None or position >= len(items):
             return
@@ -275,4 +280,4 @@ class Path:
         if part + 1 == len(self._ways):
             found.append(Whole(item) if isinstance(item, list) else item)
         elif isinstance(item, Mapping | list):
-            self._enter(item, part + 1, found)
+            self._enter(item, part + 1, found, seen)

@@ -1,0 +1,193 @@
+"""Reading many headers at once, as databroker v1 did with methods of its broker."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from filebroker.faces.filtering import ALL, as_patterns
+from filebroker.faces.header import Header
+from filebroker.ground.errors import NotSupported
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Reading:
+    """The methods of a broker that read the documents of one or more runs."""
+
+    def get_documents(
+        self,
+        headers: Header | Iterable[Header],
+        stream_name: Any = ALL,
+        fields: Iterable[str] | None = None,
+        fill: bool | Iterable[str] = False,
+        handler_registry: None = None,
+    ) -> Iterator[tuple[str, Any]]:
+        """Give the documents of one or more runs.
+
+        Parameters
+        ----------
+        headers
+            A header, or several.
+        stream_name, fields, fill
+            As for `Header.documents`.
+        handler_registry
+            Is refused, because handlers belong to the broker.
+
+        Yields
+        ------
+        tuple of str and Document
+            Names and documents, run by run.
+
+        Raises
+        ------
+        NotSupported
+            ``handler_registry`` is given.
+        """
+        _refuse_registry(handler_registry)
+        patterns = as_patterns(fields)
+        for header in _listed(headers):
+            yield from header.documents(stream_name, patterns, fill)
+
+    def get_events(
+        self,
+        headers: Header | Iterable[Header],
+        stream_name: Any = "primary",
+        fields: Iterable[str] | None = None,
+        fill: bool | Iterable[str] = False,
+        handler_registry: None = None,
+    ) -> Iterator[Any]:
+        """Give the events of one or more runs.
+
+        Parameters
+        ----------
+        headers
+            A header, or several.
+        stream_name, fields, fill
+            As for `Header.events`.
+        handler_registry
+            Is refused, because handlers belong to the broker.
+
+        Yields
+        ------
+        Document
+            The events, run by run.
+
+        Raises
+        ------
+        NotSupported
+            ``handler_registry`` is given.
+        """
+        for name, doc in self.get_documents(headers, stream_name, fields, fill, handler_registry):
+            if name == "event":
+                yield doc
+
+    def get_table(
+        self,
+        headers: Header | Iterable[Header],
+        stream_name: str = "primary",
+        fields: Iterable[str] | None = None,
+        fill: bool = False,
+        handler_registry: None = None,
+        convert_times: bool = True,
+        timezone: str | None = None,
+        localize_times: bool = True,
+    ) -> "pd.DataFrame":
+        """Give the tables of one or more runs as one.
+
+        Parameters
+        ----------
+        headers
+            A header, or several.
+        stream_name, fields, fill, convert_times, timezone, localize_times
+            As for `Header.table`.
+        handler_registry
+            Is refused, because handlers belong to the broker.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row an event, run by run.
+
+        Raises
+        ------
+        NotSupported
+            ``handler_registry`` is given.
+        """
+        import pandas as pd
+
+        from filebroker.core import frames
+
+        _refuse_registry(handler_registry)
+        patterns = as_patterns(fields)
+        tables = (
+            header.table(stream_name, patterns, fill, timezone, convert_times, localize_times)
+            for header in _listed(headers)
+        )
+        full = [table for table in tables if len(table.columns)]
+        if not full:
+            return frames.empty_frame()
+        with warnings.catch_warnings():
+            # pandas 2 announces another dtype for columns that are empty in one of the tables.
+            warnings.simplefilter("ignore", FutureWarning)
+            return pd.concat(full)
+
+    @staticmethod
+    def get_fields(header: Header, name: str | None = None) -> set[str]:
+        """Give the names of the fields of a run, or of one of its streams.
+
+        Parameters
+        ----------
+        header
+            The run.
+        name
+            The stream, None for all.
+        """
+        return header.fields() if name is None else header.fields(name)
+
+    def restream(
+        self, headers: Header | Iterable[Header], fields: Iterable[str] | None = None, fill: bool = False
+    ) -> Iterator[tuple[str, Any]]:
+        """Give all documents of one or more runs, for a consumer of live documents.
+
+        Parameters
+        ----------
+        headers, fields, fill
+            As for `get_documents`.
+
+        Returns
+        -------
+        Iterator of tuple of str and Document
+            Names and documents, run by run.
+        """
+        return self.get_documents(headers, fields=fields, fill=fill)
+
+    stream = restream
+
+    def process(
+        self,
+        headers: Header | Iterable[Header],
+        func: Callable[[str, Any], Any],
+        fields: Iterable[str] | None = None,
+        fill: bool = False,
+    ) -> None:
+        """Call a function with each name and document of one or more runs.
+
+        Parameters
+        ----------
+        headers, fields, fill
+            As for `get_documents`.
+        func
+            Takes a name and a document, as `insert` does.
+        """
+        for name, doc in self.restream(headers, fields=fields, fill=fill):
+            func(name, doc)
+
+
+def _listed(headers: Header | Iterable[Header]) -> Iterable[Header]:
+    return [headers] if isinstance(headers, Header) else headers
+
+
+def _refuse_registry(handler_registry: object) -> None:
+    if handler_registry is not None:
+        raise NotSupported("handlers belong to a broker, not to a call; register them there")
