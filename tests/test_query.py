@@ -609,5 +609,5 @@ def test_a_path_of_positions_through_lists_of_mappings_takes_no_time_that_double
     for _ in range(60):
         document = [{"0": document}]
     condition = parse({".".join(["0"] * 90): {"$exists": True}})
-    assert condition.holds(Subject({"0": document})) in (True, False)
-    assert parse({"0.0.0.0": {"$exists": True}}).holds(Subject({"0": [{"0": [{"0": 1}]}]}))
+    assert condition.holds(tree.Subject({"0": document})) in (True, False)
+    assert parse({"0.0.0.0": {"$exists": True}}).holds(tree.Subject({"0": [{"0": [{"0": 1}]}]}))
