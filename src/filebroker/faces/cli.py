@@ -63,6 +63,10 @@ _COMPARISON = re.compile(r"\w\s*[<>]")
 _AFTER_MINUSES = 'a word that begins with a minus comes after "--"'
 
 
+#: So long the command stays, after its answer, for the index to grow.
+_INDEXING_SECONDS = 1.0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -222,6 +226,9 @@ def _ls(options: argparse.Namespace) -> None:
         print(f"these are {options.n} of {count:,}; ask for more with -n {2 * options.n}", file=sys.stderr)
     if options.explain:
         _print(runs.explain(str(Question(keywords, {}))), sys.stderr)
+    sys.stdout.flush()
+    # What was begun of an index in the background would be lost.
+    runs.catalog.library.housekeeper.wait(_INDEXING_SECONDS)
 
 
 def _no_run(runs: "Runs", keywords: dict[str, Any], options: argparse.Namespace) -> str:

@@ -1,5 +1,6 @@
 """Catalogs that last as long as they are used."""
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -26,13 +27,14 @@ def temp() -> Broker:
     mark(directory)
     catalog = Catalog(directory)
     # It may be used longer than the broker, by the result of a search for example.
-    weakref.finalize(catalog, _discard, directory, catalog.library)
+    weakref.finalize(catalog, _discard, directory, catalog.library, os.getpid())
     return Broker(catalog, name="temp")
 
 
-def _discard(directory: str, library: Library) -> None:
-    library.remove()
-    shutil.rmtree(directory, ignore_errors=True)
+def _discard(directory: str, library: Library, owner: int) -> None:
+    if os.getpid() == owner:  # a forked child must not take it away from its parent
+        library.remove()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def temp_config() -> None:

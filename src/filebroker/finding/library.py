@@ -238,9 +238,10 @@ class Library:
 
     def _make_good(self, damage: list[str]) -> None:
         """Find in the run directories what a damaged ledger, or one put in another's place, does not know."""
+        is_there = bool(self.ledger.files())  # it may be removed as a whole
         found = self.refresh()
         self.manifest.suspect(False)
-        if damage or (found.added and self.ledger.files()):  # it may be removed as a whole
+        if damage or (found.added and is_there):
             damage = damage or ["files of it are missing, or older than they were"]
             self._warn(
                 f"the ledger of {self._folder.url} is damaged: {'; '.join(damage)}. What it may have lost was looked "
@@ -374,20 +375,33 @@ class Library:
         progress
             Is told what is being done, how far it has come, and of how much.
         """
-        self.housekeeper.stop()
-        self.sync()
-        problem = self._try_to_write(lambda: self._rewrite_ledger(progress))
-        with alone():
-            self.indexing.close(discard=True)
-            self.manifest.reset()
-            self._seen = "", {}
+        with self._housekeeping_stopped():
             self.sync()
-            if problem or not self.writable:
-                self._look_around()
-        self.housekeeper = Housekeeper(self, self._is_busy)
+            problem = self._try_to_write(lambda: self._rewrite_ledger(progress))
+            with alone():
+                self.indexing.close(discard=True)
+                self._empty_manifest()
+                self.sync()
+                if problem or not self.writable:
+                    self._look_around()
         self.indexing.update(progress=progress)
         if problem:
             self._warn(f"the ledger of {self._folder.url} cannot be made anew: {problem}")
+
+    @contextlib.contextmanager
+    def _housekeeping_stopped(self) -> Iterator[None]:
+        self.housekeeper.stop()
+        try:
+            yield
+        finally:
+            self.housekeeper = Housekeeper(self, self._is_busy)
+
+    def _empty_manifest(self) -> None:
+        try:
+            self.manifest.reset()
+        except (sqlite3.DatabaseError, DatabaseDamaged) as error:
+            self._discard_manifest(error)
+        self._seen = "", {}
 
     def _rewrite_ledger(self, progress: Progress | None) -> None:
         """Put one snapshot, made of the run directories, in the place of the ledger."""
@@ -395,7 +409,7 @@ class Library:
         paths = list(self._inventory)
         unreadable: dict[str, str] = {}
         records: list[Record] = []
-        for record in read_all(self._folder, paths, self.manifest.revisions(), unreadable):
+        for record in read_all(self._folder, paths, self.ask(Manifest.revisions), unreadable):
             records.append(record)
             if progress is not None:
                 progress("reading runs", len(records), len(paths))
@@ -423,16 +437,16 @@ class Library:
         self.manifest.close()
 
     def clear(self) -> None:
-        """Forget everything that is kept of the catalog on this machine."""
-        self.housekeeper.stop()
-        with alone():
-            try:
-                self.indexing.close(discard=True)
-                self.manifest.reset()
-            except (sqlite3.DatabaseError, DatabaseDamaged):
-                self.manifest.remove()
-            self._seen = "", {}
-        self.housekeeper = Housekeeper(self, self._is_busy)
+        """Forget everything that is kept of the catalog on this machine.
+
+        Raises
+        ------
+        StorageError
+            Another process is writing to it, and does not end.
+        """
+        with self._housekeeping_stopped(), alone():
+            self.indexing.close(discard=True)
+            self._empty_manifest()
 
     def remove(self) -> None:
         """Remove everything that is kept of the catalog on this machine; nobody else may be using it."""

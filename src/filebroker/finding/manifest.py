@@ -355,6 +355,21 @@ class Manifest(Database):
             result += [found[row] for row in chunk if row in found]
         return result
 
+    def documents_at(self, paths: Sequence[str]) -> list[Documents]:
+        """Give the documents of the runs at some paths, in that order; those that are no more are left out.
+
+        Raises
+        ------
+        DatabaseDamaged
+            They are not what was put in.
+        """
+        result: list[Documents] = []
+        for chunk in _chunks(paths):
+            query = f"{_BOTH} WHERE path IN ({_marks(chunk)})"
+            found = {item.entry.path: item for item in map(_checked, self._connection.execute(query, chunk))}
+            result += [found[path] for path in chunk if path in found]
+        return result
+
     def texts(self, rows: Sequence[int]) -> list[tuple[int, bytes, bytes]]:
         """Give some rows with the JSON of their start and stop documents, in that order.
 

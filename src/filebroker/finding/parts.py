@@ -41,14 +41,13 @@ def format_seal(parts: Sequence[Part]) -> bytes:
 
 
 def parse_seal(seal: bytes) -> list[Part]:
-    """Read a seal.
+    """Read the parts off a seal; an index that was never written has none.
 
     Raises
     ------
     DamagedIndex
         It is not one that this version wrote.
     """
-    """Read the parts off a seal; an index that was never written has none."""
     if not seal:
         return []
     checksum, _, text = seal.rstrip(b"\n").partition(b"\n")

@@ -23,6 +23,7 @@ from filebroker.finding.time_ranges import split_time
 from filebroker.finding.wording import describe
 from filebroker.ground import codec
 
+_Epoch = tuple[str, int]
 _Rows = np.ndarray[Any, np.dtype[np.int64]]
 _Mask = np.ndarray[Any, np.dtype[np.bool_]]
 _NO_ROWS: _Rows = np.array([], np.int64)
@@ -135,7 +136,7 @@ class Search:
     low: float = -math.inf
     high: float = math.inf
     _notes: Explanation = field(default_factory=lambda: Explanation(""), repr=False)
-    _answers: _Rows | None = field(default=None, repr=False)
+    _answers: tuple[_Epoch, _Rows] | None = field(default=None, repr=False)
 
     def __iter__(self) -> Iterator[Entry]:
         """Give the runs that answer, newest first."""
@@ -154,7 +155,7 @@ class Search:
             for rows in self._pages(last):
                 items = self.library.ask(fetch, rows)
                 if self._epoch() != epoch:
-                    is_done, self._answers = False, None
+                    is_done = False
                     break
                 for item in items:
                     path = entry_of(item).path
@@ -163,7 +164,7 @@ class Search:
                         last = path
             is_done = is_done and self._epoch() == epoch
 
-    def _epoch(self) -> tuple[str, int]:
+    def _epoch(self) -> _Epoch:
         return self.library.ask(Manifest.epoch)
 
     def _pages(self, before: str | None) -> Iterator[list[int]]:
@@ -171,7 +172,8 @@ class Search:
         if self.is_trivial:
             yield from self._all(before)
             return
-        selected = self._select() if self._answers is None else _Selected(self._answers, _none(len(self._answers)))
+        rows = self._known_rows()
+        selected = self._select() if rows is None else _Selected(rows, _none(len(rows)))
         for position, size in _steps(len(selected.rows)):
             part = slice(position, position + size)
             yield self._verified(selected.rows[part], selected.doubtful[part]).tolist()
@@ -200,15 +202,16 @@ class Search:
         if self.is_trivial:
             yield from entries
             return
-        inside = set(self._rows().tolist()) if len(entries) > _LAST_STEP else None
-        for entry in entries:
-            if entry.row in inside if inside is not None else self._is_answer(entry):
-                yield entry
+        for position, size in _steps(len(entries)):
+            paths = [entry.path for entry in entries[position : position + size]]
+            yield from (item.entry for item in self.library.ask(Manifest.documents_at, paths) if self._fits(item))
 
-    def _is_answer(self, entry: Entry) -> bool:
-        order = self.library.ask(Manifest.order)
-        rows = order.rows[self._in_range(order) & (order.rows == entry.row)]
-        return bool(len(rows)) and (self.condition is None or any(True for _ in self._looked_at(rows)))
+    def _fits(self, item: Documents) -> bool:
+        """Tell whether a run answers, by its documents alone."""
+        start = item.start
+        if (self.low, self.high) != (-math.inf, math.inf) and not self.low <= start["time"] <= self.high:
+            return False
+        return self.condition is None or self.condition.holds(Subject(start, item.reason))
 
     def explain(self, search: str) -> Explanation:
         """Answer the search, and tell how that was done."""
@@ -225,13 +228,18 @@ class Search:
     @property
     def is_answered(self) -> bool:
         """Whether all answers are known already."""
-        return self._answers is not None
+        return self._known_rows() is not None
+
+    def _known_rows(self) -> _Rows | None:
+        """Give the rows of all answers if they were found before, and still mean the same runs."""
+        if self._answers is None or self._answers[0] != self._epoch():
+            return None
+        return self._answers[1]
 
     def _rows(self) -> _Rows:
         """Give the rows of all answers, newest first."""
-        if self._answers is None:
-            self._answers = self._find()
-        return self._answers
+        rows = self._known_rows()
+        return self._find() if rows is None else rows
 
     def _find(self) -> _Rows:
         while True:
@@ -240,6 +248,7 @@ class Search:
                 selected = self._select()
                 rows = self._verified(selected.rows, selected.doubtful)
             if self._epoch() == epoch:
+                self._answers = epoch, rows
                 return rows
             self.library.sync()
 
