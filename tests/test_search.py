@@ -23,16 +23,19 @@ import pytest
 
 import factories as make
 from filebroker import Broker, temp
+from filebroker.core.fields import WithField
 from filebroker.core.run import Run
 from filebroker.faces.cli import main
 from filebroker.finding import batches, indexing, library, query as query_module
 from filebroker.finding.parsing import OPERATORS, parse
 from filebroker.finding.query import Subject
+from filebroker.finding.search import Search
 from filebroker.finding.text import parse_text
 from filebroker.ground.errors import (
     AmbiguousPrefix,
     DamagedRunWarning,
     FilebrokerError,
+    InvalidLookup,
     InvalidQuery,
     NotEnoughRuns,
     QueryTimeout,
@@ -1422,3 +1425,27 @@ def test_verbs_on_nothing_fail_and_say_so(verb: str, tmp_path: Path, capsys: pyt
     assert printed.out == ""
     assert "nowhere" in printed.err
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_runs_with_a_field_can_be_searched_counted_and_looked_up(db: Broker) -> None:
+    for number, key in enumerate(["mot", "det", "mot"]):
+        for pair in make.run(data_keys=[key], uid=f"run-{number}", time=T0 + number, kind=number % 2):
+            db.insert(*pair)
+    having = WithField(db.catalog, "mot")
+    assert [run.uid for run in having] == ["run-2", "run-0"]
+    assert [having.newest(1).uid, having.newest(2).uid] == ["run-2", "run-0"]
+    assert len(having) == len(having.search({"kind": 0})) == 2
+    assert len(having.search({"kind": 1})) == 0
+    with pytest.raises(NotEnoughRuns):
+        having.newest(3)
+    with pytest.raises(InvalidLookup):
+        having.newest(0)
+
+
+def test_a_list_of_results_is_searched_for_once(db: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(db, plan_name="scan")
+    found = []
+    select = Search._select
+    monkeypatch.setattr(Search, "_select", lambda self: found.append(self) or select(self))
+    assert len(list(db(plan_name="scan"))) == 1
+    assert len(found) == 1

@@ -1,12 +1,15 @@
 """Runs that have a field, which only their descriptors tell: each has to be opened."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from itertools import islice
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 from filebroker.core.run import Run
 from filebroker.core.runs import Runs
 from filebroker.finding.entries import Documents, Entry
 from filebroker.finding.search import Explanation, Search
+from filebroker.ground.errors import NotEnoughRuns
 
 if TYPE_CHECKING:
     from filebroker.core.catalog import Catalog
@@ -37,9 +40,25 @@ class WithField(Runs):
     def explain(self, search: str = "") -> Explanation:
         """Tell how these runs are found."""
         notes = self._source.explain(search)
-        notes.opened = f"{notes.answers:,} runs for the field {self._data_key!r}"
+        begun = perf_counter()
+        opened = f"{notes.answers:,} runs for the field {self._data_key!r}"
+        notes.opened = f"{notes.opened}, {opened}" if notes.opened else opened
         notes.answers = len(self)
+        notes.seconds += perf_counter() - begun
         return notes
+
+    def newest(self, number: int) -> Run:
+        """Give the n-th newest run that has the field; see `Runs.newest`."""
+        if number < 1:
+            return super().newest(number)  # says what is wrong
+        run = next(islice(self, number - 1, None), None)
+        if run is None:
+            raise NotEnoughRuns(f"Catalog only contains {len(self)} runs. It is {self.place}")
+        return run
+
+    def search(self, query: Any = None, **keywords: Any) -> Runs:
+        """Give those of the runs that answer a search; see `Runs.search`."""
+        return WithField(self._source.search(query, **keywords), self._data_key)
 
     def _search(self) -> Search:
         return self._source._search()

@@ -117,12 +117,12 @@ class Recording:
     def _find(self, uid: str) -> Run | None:
         """Give the run of a uid if there is one; acquisition does not wait for those who read."""
         library = self._shelf.library
-        if library.is_cold:  # its directory tells as much of a run of the same start time
-            library.housekeeper.start()
-            return None
         try:
             with patience(_PATIENCE_SECONDS):
-                return self._shelf.of_uid(uid)
+                if not library.is_cold:
+                    return self._shelf.of_uid(uid)
+                library.housekeeper.start()
+                return None  # its directory tells as much of a run of the same start time
         except StorageError as error:
             warn(
                 f"whether a run {uid!r} is there already cannot be seen now: {error}. It is recorded unless one of "

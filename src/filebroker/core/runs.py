@@ -234,7 +234,7 @@ class Runs(ABC):
         text: str | None = None,
         since: object = None,
         until: object = None,
-    ) -> "Selection":
+    ) -> "Runs":
         """Give the runs that answer a search.
 
         Parameters
@@ -248,7 +248,7 @@ class Runs(ABC):
 
         Returns
         -------
-        Selection
+        Runs
             The runs that answer, which can be searched in turn.
 
         Raises
@@ -381,10 +381,10 @@ class Selection(Runs):
     def _search(self) -> Search:
         before = self._source._search()
         version = before.library.ask(Manifest.version)
-        # "list(results)" asks for the length first, and should not search twice.
+        # "list(results)" asks for the iterator and then for the length, and should not search twice.
         latest = self._latest
         is_current = latest is not None and latest[0] == version and latest[1].library is before.library
-        if latest is not None and is_current and latest[1].is_answered:
+        if latest is not None and is_current and (latest[1].is_answered or not latest[1].was_begun):
             return latest[1]
         parts = ([] if before.condition is None else [before.condition]) + self._condition()
         condition = None if not parts else parts[0] if len(parts) == 1 else Both(tuple(parts))

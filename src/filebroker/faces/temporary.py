@@ -33,8 +33,8 @@ def temp() -> Broker:
 
 def _discard(directory: str, library: Library, owner: int) -> None:
     if os.getpid() == owner:  # a forked child must not take it away from its parent
-        library.remove()
         shutil.rmtree(directory, ignore_errors=True)
+        library.remove()
 
 
 def temp_config() -> None:

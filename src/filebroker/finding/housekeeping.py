@@ -11,7 +11,8 @@ from typing import Protocol
 #: So long a thread is waited for when the interpreter exits.
 _EXIT_SECONDS = 2.0
 _PAUSE_SECONDS, _SHORT_PAUSE_SECONDS = 0.25, 0.002
-_LONGEST_WAIT_SECONDS = 5.0
+#: So long those who are served are waited for, and so long not again after that.
+_LONGEST_WAIT_SECONDS, _FREE_SECONDS = 0.5, 0.1
 
 _all: "weakref.WeakSet[Housekeeper]" = weakref.WeakSet()
 
@@ -46,6 +47,7 @@ class Housekeeper:
         self._mutex = threading.Lock()
         self._stopping = False
         self._served = 0
+        self._free_until = 0.0
         #: What went wrong the last time, empty if nothing did.
         self.problem = ""
         _all.add(self)
@@ -110,9 +112,12 @@ class Housekeeper:
                 self._served -= 1
 
     def _may_proceed(self) -> bool:
-        deadline = time.monotonic() + _LONGEST_WAIT_SECONDS
-        while self._served and not self._stopping and time.monotonic() < deadline:
-            time.sleep(_SHORT_PAUSE_SECONDS)
+        """Tell whether to go on; wait a while for those who are served, but not for ever."""
+        if self._served and time.monotonic() > self._free_until:
+            deadline = time.monotonic() + _LONGEST_WAIT_SECONDS
+            while self._served and not self._stopping and time.monotonic() < deadline:
+                time.sleep(_SHORT_PAUSE_SECONDS)
+            self._free_until = time.monotonic() + _FREE_SECONDS
         return not self._stopping and not self._is_busy()
 
 

@@ -159,6 +159,8 @@ class Library:
         try:
             with alone():
                 known = self.manifest.sources()
+        except StorageError:  # somebody is busy with it, which may take as long
+            return True
         except (sqlite3.DatabaseError, DatabaseDamaged):  # which it is then made anew for
             known = {}
         return sum(size for name, size in self.ledger.files().items() if name not in known) > _MUCH
@@ -176,9 +178,11 @@ class Library:
             try:
                 damage = self._take_in(files)
                 break
-            except FileNotFoundError:  # merged with others meanwhile
+            except FileNotFoundError as error:  # merged with others meanwhile
                 if attempt == _ATTEMPTS - 1:
-                    raise
+                    raise StorageError(
+                        f"the ledger of {self._folder.url} changes faster than it can be read"
+                    ) from error
                 files = self.ledger.files()
             except (sqlite3.DatabaseError, DatabaseDamaged) as error:
                 if attempt > 1:
@@ -199,9 +203,11 @@ class Library:
             if size != known.get(name, -1) and not is_replaced:
                 portion = self._read(name, known.get(name, 0))  # before others have to wait
                 with self.manifest.writing():
-                    if self.manifest.sources().get(name) != known.get(name):
-                        raise FileNotFoundError("another process has taken in more or less meanwhile")
-                    damage += self._note(name, size, portion)
+                    before, known = known.get(name), self.manifest.sources()
+                    if known.get(name) == before:
+                        damage += self._note(name, size, portion)
+                    elif known.get(name, 0) < portion.end:  # else another process was faster
+                        raise FileNotFoundError("the manifest was made anew meanwhile")
         # What was merged is known by now to be part of a snapshot.
         if is_replaced or self.manifest.uncovered(files):
             if self.ledger.files() != files:
@@ -449,10 +455,10 @@ class Library:
             self._empty_manifest()
 
     def remove(self) -> None:
-        """Remove everything that is kept of the catalog on this machine; nobody else may be using it."""
-        self.housekeeper.stop()
-        with alone():
-            self.close()
-            self._seen = "", {}
-            if self.directory is not None:
-                cache.remove(self.directory)
+        """Remove everything that is kept of the catalog on this machine; nobody may be using it any more.
+
+        It waits for nothing, because it may be called wherever garbage is collected.
+        """
+        self.housekeeper.stop(0.0)
+        if self.directory is not None:
+            cache.remove(self.directory)

@@ -136,6 +136,7 @@ class Search:
     low: float = -math.inf
     high: float = math.inf
     _notes: Explanation = field(default_factory=lambda: Explanation(""), repr=False)
+    _was_begun: bool = field(default=False, repr=False)
     _answers: tuple[_Epoch, _Rows] | None = field(default=None, repr=False)
 
     def __iter__(self) -> Iterator[Entry]:
@@ -226,6 +227,11 @@ class Search:
         return notes
 
     @property
+    def was_begun(self) -> bool:
+        """Whether something was looked for already."""
+        return self._was_begun
+
+    @property
     def is_answered(self) -> bool:
         """Whether all answers are known already."""
         return self._known_rows() is not None
@@ -255,6 +261,7 @@ class Search:
     # -- choosing
 
     def _select(self) -> _Selected:
+        self._was_begun = True
         limits, rest = (-math.inf, math.inf), self.condition
         if rest is not None:
             limits, rest = split_time(rest)
