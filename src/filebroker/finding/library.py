@@ -65,7 +65,7 @@ class Library:
         # The files of the ledger that were taken in, and into which manifest.
         self._seen: tuple[str, dict[str, int]] = "", {}
         self._unfinished: set[str] = set()
-        self._is_checked = False
+        self._is_checked = self._is_removed = False
         self._recorded: dict[str, tuple[int, str]] = {}
         self._unreadable: set[str] = set()
         self._left_over: set[str] = set()
@@ -100,6 +100,8 @@ class Library:
             The catalog cannot be read.
         """
         with alone():
+            if self._is_removed:
+                raise StorageError(f"the catalog {self._folder.url} was temporary, and is no more")
             files = self.ledger.files()
             if self._seen != (self._identity(), files):
                 self._check_if_small()
@@ -174,9 +176,11 @@ class Library:
 
     def _take_in_latest(self, files: dict[str, int]) -> None:
         damage: list[str] = []
+        identity = ""
         for attempt in range(_ATTEMPTS):
             try:
-                damage = self._take_in(files)
+                identity = self.manifest.identity()
+                damage = self._take_in(files, identity)
                 break
             except FileNotFoundError as error:  # merged with others meanwhile
                 if attempt == _ATTEMPTS - 1:
@@ -189,12 +193,12 @@ class Library:
                     raise
                 self._discard_manifest(error)
         # A line that is not whole yet is looked at again.
-        self._seen = self.manifest.identity(), {name: files[name] for name in files if name not in self._unfinished}
+        self._seen = identity, {name: files[name] for name in files if name not in self._unfinished}
         if self.manifest.is_suspect:
             self._make_good(damage)
 
-    def _take_in(self, files: dict[str, int]) -> list[str]:
-        """Read what is new in the files of the ledger, and give what is damaged."""
+    def _take_in(self, files: dict[str, int], identity: str) -> list[str]:
+        """Read what is new in the files of the ledger into the manifest of an identity, and give what is damaged."""
         known = self.manifest.sources()
         damage: list[str] = []
         self._unfinished.clear()
@@ -204,6 +208,8 @@ class Library:
                 portion = self._read(name, known.get(name, 0))  # before others have to wait
                 with self.manifest.writing():
                     before, known = known.get(name), self.manifest.sources()
+                    if self.manifest.identity() != identity:
+                        raise FileNotFoundError("the manifest was made anew meanwhile")
                     if known.get(name) == before:
                         damage += self._note(name, size, portion)
                     elif known.get(name, 0) < portion.end:  # else another process was faster
@@ -212,7 +218,7 @@ class Library:
         if is_replaced or self.manifest.uncovered(files):
             if self.ledger.files() != files:
                 raise FileNotFoundError("the ledger changed while it was listed")
-            damage = self._read_anew(files)
+            damage = self._read_anew(files, identity)
         return damage
 
     def _read(self, name: str, start: int = 0) -> Portion:
@@ -232,10 +238,12 @@ class Library:
             self.manifest.suspect(True)
         return damage
 
-    def _read_anew(self, files: dict[str, int]) -> list[str]:
+    def _read_anew(self, files: dict[str, int], identity: str) -> list[str]:
         """Forget what came from another ledger, and read this one."""
         damage: list[str] = []
         with self.manifest.writing():
+            if self.manifest.identity() != identity:
+                raise FileNotFoundError("the manifest was made anew meanwhile")
             self.manifest.forget()
             for name, size in files.items():
                 damage += self._note(name, size, self._read(name))
@@ -459,6 +467,7 @@ class Library:
 
         It waits for nothing, because it may be called wherever garbage is collected.
         """
+        self._is_removed = True
         self.housekeeper.stop(0.0)
         if self.directory is not None:
             cache.remove(self.directory)
