@@ -90,11 +90,11 @@ def test_a_text_is_split_into_words(text: str, words: list[str]) -> None:
     assert words_of(text) == words
 
 
-def test_the_words_of_a_run_are_those_of_its_strings_in_order_and_of_its_reason() -> None:
+def test_the_words_of_a_run_are_those_of_its_strings_outer_ones_first_and_of_its_reason() -> None:
     start = {"uid": "u", "scan_id": 7, "b": ["x ray", ["y", {"k": "z"}], None, True], "a": {"c": "a\x00b"}}
-    expected = ["u", "\x00", "x", "ray", "\x00", "y", "\x00", "z", "\x00", "a", "b"]
-    assert words_in(start, "") == expected
-    assert words_in(start, "Beam lost") == [*expected, "\x00", "beam", "lost"]
+    inner = ["\x00", "x", "ray", "\x00", "a", "b", "\x00", "y", "\x00", "z"]
+    assert words_in(start, "") == ["u", *inner]
+    assert words_in(start, "Beam lost") == ["u", "\x00", "beam", "lost", *inner]
 
 
 def test_the_words_of_a_deep_document_are_found() -> None:

@@ -89,7 +89,7 @@ def words_in(start: Mapping[str, Any], reason: str) -> list[str]:
     Returns
     -------
     list of str
-        In order, with `SEPARATOR` between the values.
+        Those of a value in order, those of outer values first, with `SEPARATOR` between the values.
 
     Examples
     --------
@@ -346,19 +346,22 @@ def _words_below(values: Iterable[Any]) -> list[str]:
 
 
 def _folded_below(values: Iterable[Any]) -> str:
-    """Give all strings at and below some values folded, with `SEPARATOR` between them."""
-    strings = []
-    # A stack of our own, because a document may be nested deeper than Python likes to call itself.
-    waiting = [*values][::-1]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, str):
-            strings.append(value.replace(SEPARATOR, " "))
-        elif isinstance(value, dict):
-            waiting.extend(reversed(value.values()))
-        elif isinstance(value, list):
-            waiting.extend(reversed(value))
-    return _fold(SEPARATOR.join(strings))
+    """Give all strings at and below some values folded, with `SEPARATOR` between them: those of outer values first."""
+    strings: list[str] = []
+    # A list of our own, because a document may be nested deeper than Python likes to call itself.
+    waiting: list[Iterable[Any]] = [values]
+    for inner in waiting:
+        for value in inner:
+            if isinstance(value, str):
+                strings.append(value)
+            elif isinstance(value, dict):
+                waiting.append(value.values())
+            elif isinstance(value, list):
+                waiting.append(value)
+    text = SEPARATOR.join(strings)
+    if text.count(SEPARATOR) >= max(1, len(strings)):  # one of them has it inside
+        text = SEPARATOR.join(string.replace(SEPARATOR, " ") for string in strings)
+    return _fold(text)
 
 
 def _values_at(value: Any, path: str) -> Iterator[Any]:
