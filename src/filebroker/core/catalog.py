@@ -20,6 +20,7 @@ from filebroker.finding.library import Library
 from filebroker.finding.search import Search
 from filebroker.finding.survey import Survey
 from filebroker.ground import codec, filesystem, forks
+from filebroker.ground.cautions import warn
 from filebroker.ground.documents import describe
 from filebroker.ground.errors import (
     CatalogNotFound,
@@ -359,7 +360,7 @@ class Catalog(Runs):
         except (DamagedRun, UnsupportedFormat, StorageError) as error:
             if directory not in self._unreadable:
                 self._unreadable.add(directory)
-                warnings.warn(f"{error}. The other runs are given", DamagedRunWarning, stacklevel=4)
+                warn(f"{error}. The other runs are given", DamagedRunWarning)
             return None
         with self._mutex:
             self._forget_run(directory)

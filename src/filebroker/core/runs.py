@@ -382,10 +382,10 @@ class Selection(Runs):
         before = self._source._search()
         version = before.library.ask(Manifest.version)
         # "list(results)" asks for the iterator and then for the length, and should not search twice.
-        latest = self._latest
-        is_current = latest is not None and latest[0] == version and latest[1].library is before.library
-        if latest is not None and is_current and (latest[1].is_answered or not latest[1].was_begun):
-            return latest[1]
+        if self._latest is not None:
+            latest_version, latest = self._latest
+            if latest_version == version and latest.library is before.library and latest.is_fresh:
+                return latest
         parts = ([] if before.condition is None else [before.condition]) + self._condition()
         condition = None if not parts else parts[0] if len(parts) == 1 else Both(tuple(parts))
         low, high = max(before.low, self._low), min(before.high, self._high)

@@ -217,11 +217,11 @@ class Broker(Reading):
         {'grid_scan'}
         """
         keywords = _keywords(text_search, query)
-        # Filters come first, so that a field is looked for in as few runs as possible.
-        fields = {name: keywords[name] for name in ("data_key",) if name in keywords}
-        rest = {name: value for name, value in keywords.items() if name not in fields}
-        runs = narrowed(narrowed(self._runs, rest), {**self.filters})
-        runs = narrowed(runs, fields)
+        # The field comes last, so that it is looked for in as few runs as possible.
+        rest = {**keywords}
+        data_key = rest.pop("data_key", None)
+        runs = narrowed(narrowed(self._runs, rest), self.filters)
+        runs = narrowed(runs, {"data_key": data_key})
         return Results(self, runs, Question(keywords, {**self.filters}))
 
     def add_filter(self, text_search: str | None = None, **query: Any) -> None:

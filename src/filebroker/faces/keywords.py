@@ -1,11 +1,11 @@
 """The keywords of a search at the prompt: which of them are times, which ask for a field, and which are a query."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from filebroker.core.fields import WithField
 from filebroker.core.runs import Runs
+from filebroker.ground.cautions import warn
 from filebroker.ground.errors import InvalidQuery
 
 #: The old names of the keywords for time ranges.
@@ -34,7 +34,7 @@ def narrowed(runs: Runs, keywords: Mapping[str, Any]) -> Runs:
         if old in query:
             if new in query:
                 raise TypeError(f"{old} is the old name of {new}; give one of them")
-            warnings.warn(f"{old} has a new name: {new}", UserWarning, stacklevel=3)
+            warn(f"{old} has a new name: {new}", UserWarning)
             query[new] = query.pop(old)
     text, since, until, data_key = (query.pop(name, None) for name in ("text_search", "since", "until", "data_key"))
     if not (text is None and since is None and until is None) or query:

@@ -206,10 +206,8 @@ class Library:
         for name, size in files.items():
             if size != known.get(name, -1) and not is_replaced:
                 portion = self._read(name, known.get(name, 0))  # before others have to wait
-                with self.manifest.writing():
+                with self._writing_to(identity):
                     before, known = known.get(name), self.manifest.sources()
-                    if self.manifest.identity() != identity:
-                        raise FileNotFoundError("the manifest was made anew meanwhile")
                     if known.get(name) == before:
                         damage += self._note(name, size, portion)
                     elif known.get(name, 0) < portion.end:  # else another process was faster
@@ -220,6 +218,14 @@ class Library:
                 raise FileNotFoundError("the ledger changed while it was listed")
             damage = self._read_anew(files, identity)
         return damage
+
+    @contextlib.contextmanager
+    def _writing_to(self, identity: str) -> Iterator[None]:
+        """Write to the manifest if it is still that of an identity."""
+        with self.manifest.writing():
+            if self.manifest.identity() != identity:
+                raise FileNotFoundError("the manifest was made anew meanwhile")
+            yield
 
     def _read(self, name: str, start: int = 0) -> Portion:
         return self.ledger.read(name, 0 if name.startswith(SNAPSHOTS) else start)
@@ -241,9 +247,7 @@ class Library:
     def _read_anew(self, files: dict[str, int], identity: str) -> list[str]:
         """Forget what came from another ledger, and read this one."""
         damage: list[str] = []
-        with self.manifest.writing():
-            if self.manifest.identity() != identity:
-                raise FileNotFoundError("the manifest was made anew meanwhile")
+        with self._writing_to(identity):
             self.manifest.forget()
             for name, size in files.items():
                 damage += self._note(name, size, self._read(name))

@@ -146,7 +146,8 @@ class Manifest(Database):
             except ValueError as error:
                 problems.append(str(error))
                 continue
-            row, rank = self._known(record.path)
+            row, revision, state = self._known(record.path) or (None, -1, GONE)
+            rank = Record(record.path, revision, state).rank
             if record.rank <= rank:
                 if shared and record.rank == rank:
                     self._connection.execute("UPDATE runs SET shared = 1 WHERE row = ? AND NOT shared", (row,))
@@ -160,14 +161,15 @@ class Manifest(Database):
             self._connection.execute("UPDATE facts SET value = ? WHERE name = 'version'", (version,))
         return problems
 
-    def _known(self, path: str) -> tuple[int | None, tuple[int, int]]:
-        """Give a run's row, and the rank of the record that is known of it."""
+    def _known(self, path: str) -> tuple[int | None, int, str] | None:
+        """Give a run's row, revision and state; the row is None of one that was removed."""
         connection = self._connection
         found = connection.execute("SELECT row, revision, state FROM runs WHERE path = ?", (path,)).fetchone()
         if found is None:
             query = "SELECT NULL, revision, ? FROM removed WHERE path = ?"
             found = connection.execute(query, (GONE, path)).fetchone()
-        return (None, (-1, 0)) if found is None else (found[0], Record(path, *found[1:]).rank)
+        known: tuple[int | None, int, str] | None = found
+        return known
 
     def _take_out(self, record: Record, row: int | None) -> None:
         connection = self._connection
@@ -183,7 +185,7 @@ class Manifest(Database):
         query = "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         row = connection.execute(query, (row, *columns, _crc_of(columns), shared)).lastrowid
         stop = record.stop or b""
-        crc = zlib.crc32(stop, zlib.crc32(record.start))
+        crc = _crc_of_documents(record.start, stop)
         pages = codec.dumps(record.pages).decode()
         connection.execute(
             "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?)", (row, record.start, stop, pages, crc)
@@ -233,11 +235,8 @@ class Manifest(Database):
 
     def revision_of(self, path: str) -> dict[str, tuple[int, str]]:
         """Give the revision and the state of one run by its path; nothing if it is not known."""
-        query = (
-            "SELECT revision, state FROM runs WHERE path = ? UNION ALL SELECT revision, ? FROM removed WHERE path = ?"
-        )
-        found = self._connection.execute(query, (path, GONE, path)).fetchone()
-        return {} if found is None else {path: found}
+        found = self._known(path)
+        return {} if found is None else {path: found[1:]}
 
     def version(self) -> int:
         """Give a number that grows with each change of any run."""
@@ -432,8 +431,12 @@ def _checked(values: Sequence[Any]) -> Documents:
     return Documents(_entry(values[:9]), start, stop)
 
 
+def _crc_of_documents(start: bytes, stop: bytes) -> int:
+    return zlib.crc32(stop, zlib.crc32(start))
+
+
 def _check_crc(start: bytes, stop: bytes, crc: int) -> None:
-    if zlib.crc32(stop, zlib.crc32(start)) != crc:
+    if _crc_of_documents(start, stop) != crc:
         raise DatabaseDamaged("the documents of a run are not those that were put in")
 
 

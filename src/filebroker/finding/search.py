@@ -227,14 +227,9 @@ class Search:
         return notes
 
     @property
-    def was_begun(self) -> bool:
-        """Whether something was looked for already."""
-        return self._was_begun
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether all answers are known already."""
-        return self._known_rows() is not None
+    def is_fresh(self) -> bool:
+        """Whether it can serve once more: all answers are known, or nothing was looked for yet."""
+        return not self._was_begun or self._known_rows() is not None
 
     def _known_rows(self) -> _Rows | None:
         """Give the rows of all answers if they were found before, and still mean the same runs."""
