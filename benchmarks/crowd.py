@@ -15,7 +15,7 @@ import orjson
 
 import startdocs
 from filebroker import Broker
-from filebroker.core.recording import mark
+from filebroker.cataloging.recording import mark
 from filebroker.finding.compaction import merge
 from filebroker.finding.ledger import Ledger
 from filebroker.finding.records import Record

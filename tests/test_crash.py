@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from event_model import sanitize_doc
 
-from filebroker.core.catalog import Catalog
+from filebroker.cataloging.catalog import Catalog
 from filebroker.ground.errors import (
     DamagedRunWarning,
     DuplicateDocument,

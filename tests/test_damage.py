@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from filebroker.core.catalog import Catalog
+from filebroker.cataloging.catalog import Catalog
 from filebroker.ground.errors import DamagedRunWarning, FilebrokerError, RecoveryWarning, UnsupportedFormat
 from filebroker.storing import layout
 from filebroker.storing.recorder import Recorder

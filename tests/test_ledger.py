@@ -25,7 +25,7 @@ import pytest
 
 import filebroker
 from factories import T0, run
-from filebroker.core.catalog import Catalog
+from filebroker.cataloging.catalog import Catalog
 from filebroker.finding import cache
 from filebroker.finding.compaction import FAN, compact, latest, merge
 from filebroker.finding.ledger import LOGS, SNAPSHOTS, Ledger

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 import factories as make
-from filebroker.core import overviews
+from filebroker.cataloging import overviews
 from filebroker.finding.entries import Documents, Entry
 from filebroker.finding.parsing import parse
 from filebroker.finding.query import Subject

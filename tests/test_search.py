@@ -23,8 +23,8 @@ import pytest
 
 import factories as make
 from filebroker import Broker, temp
-from filebroker.core.fields import WithField
-from filebroker.core.run import Run
+from filebroker.cataloging.fields import WithField
+from filebroker.cataloging.run import Run
 from filebroker.faces.cli import main
 from filebroker.finding import batches, indexing, library, query as query_module
 from filebroker.finding.parsing import OPERATORS, parse

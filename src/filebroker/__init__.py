@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from filebroker.core.catalog import Catalog as Catalog
+    from filebroker.cataloging.catalog import Catalog as Catalog
     from filebroker.faces.broker import Broker as Broker
     from filebroker.faces.browsing import RunCatalog as RunCatalog
     from filebroker.faces.filtering import ALL as ALL
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 # Where each public name comes from.  They are imported when first used, so that "import filebroker" and
 # the command line cost next to nothing.
 _MODULES = {
-    "filebroker.core.catalog": ("Catalog",),
-    "filebroker.core.run": ("Run", "Stream"),
-    "filebroker.core.runs": ("Selection",),
+    "filebroker.cataloging.catalog": ("Catalog",),
+    "filebroker.cataloging.run": ("Run", "Stream"),
+    "filebroker.cataloging.runs": ("Selection",),
     "filebroker.faces.broker": ("Broker",),
     "filebroker.faces.browsing": ("RunCatalog",),
     "filebroker.faces.filtering": ("ALL",),

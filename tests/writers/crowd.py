@@ -8,7 +8,7 @@ python crowd.py count ROOT                 wait for a line, open the catalog, pr
 import sys
 import time
 
-from filebroker.core.catalog import Catalog
+from filebroker.cataloging.catalog import Catalog
 from filebroker.finding.compaction import compact
 from filebroker.finding.ledger import Ledger
 from filebroker.ground.filesystem import Folder

@@ -5,7 +5,7 @@ python racer.py ROOT UID
 
 import sys
 
-from filebroker.core.catalog import Catalog
+from filebroker.cataloging.catalog import Catalog
 from filebroker.ground.errors import FilebrokerError
 
 

@@ -13,7 +13,7 @@ import uuid
 
 import numpy as np
 
-from filebroker.core.catalog import Catalog
+from filebroker.cataloging.catalog import Catalog
 from filebroker.storing.recorder import Recorder
 
 UID = "84d9ee44-1d2e-44c1-8c5a-cd9b28c71284"

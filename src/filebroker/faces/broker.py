@@ -8,8 +8,8 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, overload
 
-from filebroker.core.catalog import Catalog
-from filebroker.core.runs import Runs
+from filebroker.cataloging.catalog import Catalog
+from filebroker.cataloging.runs import Runs
 from filebroker.faces import html
 from filebroker.faces.browsing import RunCatalog
 from filebroker.faces.header import Header

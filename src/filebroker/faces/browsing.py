@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from filebroker.core.run import Run
-from filebroker.core.runs import Runs
+from filebroker.cataloging.run import Run
+from filebroker.cataloging.runs import Runs
 from filebroker.faces import html
 from filebroker.faces.results import counted, newest_table, unanswered
 from filebroker.ground.errors import InvalidQuery, QueryTimeout

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from filebroker import __version__
 
 if TYPE_CHECKING:
-    from filebroker.core.runs import Runs
+    from filebroker.cataloging.runs import Runs
     from filebroker.faces.broker import Broker
 
 _EXAMPLES = """\

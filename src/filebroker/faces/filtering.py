@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from filebroker.core.run import Run, Stream
+from filebroker.cataloging.run import Run, Stream
 from filebroker.ground.documents import Document, stream_name as stream_of
 
 

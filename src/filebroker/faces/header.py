@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from filebroker.core.run import Run, Stream
+from filebroker.cataloging.run import Run, Stream
 from filebroker.faces import html
 from filebroker.faces.filtering import ALL, DocumentFilter, added_columns, as_patterns, matches_any
 from filebroker.faces.listing import STATES
@@ -284,7 +284,7 @@ class Header:
         """
         import pandas as pd
 
-        from filebroker.core import frames
+        from filebroker.cataloging import frames
 
         patterns = as_patterns(fields)
         if not isinstance(stream_name, str) or stream_name not in self._run.stream_names:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from filebroker.core.fields import WithField
-from filebroker.core.runs import Runs
+from filebroker.cataloging.fields import WithField
+from filebroker.cataloging.runs import Runs
 from filebroker.ground.cautions import warn
 from filebroker.ground.errors import InvalidQuery
 

@@ -116,7 +116,7 @@ class Reading:
         """
         import pandas as pd
 
-        from filebroker.core import frames
+        from filebroker.cataloging import frames
 
         _refuse_registry(handler_registry)
         patterns = as_patterns(fields)

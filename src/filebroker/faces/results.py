@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from filebroker.core.runs import Runs
+from filebroker.cataloging.runs import Runs
 from filebroker.faces import html, listing
 from filebroker.faces.header import Header, Prompt
 from filebroker.finding.search import Explanation

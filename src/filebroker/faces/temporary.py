@@ -5,8 +5,8 @@ import shutil
 import tempfile
 import weakref
 
-from filebroker.core.catalog import Catalog
-from filebroker.core.recording import mark
+from filebroker.cataloging.catalog import Catalog
+from filebroker.cataloging.recording import mark
 from filebroker.faces.broker import Broker
 from filebroker.finding.library import Library
 from filebroker.ground.errors import NotSupported

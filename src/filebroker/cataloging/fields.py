@@ -5,14 +5,14 @@ from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from filebroker.core.run import Run
-from filebroker.core.runs import Runs
+from filebroker.cataloging.run import Run
+from filebroker.cataloging.runs import Runs
 from filebroker.finding.entries import Documents, Entry
 from filebroker.finding.search import Explanation, Search
 from filebroker.ground.errors import NotEnoughRuns
 
 if TYPE_CHECKING:
-    from filebroker.core.catalog import Catalog
+    from filebroker.cataloging.catalog import Catalog
 
 
 class WithField(Runs):

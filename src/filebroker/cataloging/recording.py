@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, Protocol
 
-from filebroker.core.replay import Replay
-from filebroker.core.run import Run
+from filebroker.cataloging.replay import Replay
+from filebroker.cataloging.run import Run
 from filebroker.finding.database import patience
 from filebroker.finding.library import Library
 from filebroker.ground import codec, filesystem

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from filebroker.core.ordering import in_time_order
+from filebroker.cataloging.ordering import in_time_order
 from filebroker.ground.documents import Document, Pair, stream_name
 from filebroker.ground.errors import DamagedRunWarning
 from filebroker.ground.filesystem import Folder
@@ -212,7 +212,7 @@ class Stream:
             One row an event, in order.  The index is ``seq_num``.  The columns are ``time`` (seconds since
             1970, UTC, unless ``datetimes``) and the data keys.
         """
-        from filebroker.core import frames
+        from filebroker.cataloging import frames
 
         pages = self._files.pages(self.name, "shown", keys)
         rows, order = self._files.count_events(self.name), self.keys if keys is None else list(keys)

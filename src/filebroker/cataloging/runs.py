@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from filebroker.core.run import Run
+from filebroker.cataloging.run import Run
 from filebroker.finding.entries import Documents, Entry
 from filebroker.finding.manifest import Manifest
 from filebroker.finding.parsing import frozen, parse
@@ -30,7 +30,7 @@ from filebroker.ground.texts import printable
 if TYPE_CHECKING:
     import pandas as pd
 
-    from filebroker.core.catalog import Catalog
+    from filebroker.cataloging.catalog import Catalog
 
 _LISTED_CANDIDATES = 10
 _COPIED = "Runs that were copied there by hand are found by refresh()"
@@ -295,7 +295,7 @@ class Runs(ABC):
         InvalidQuery
             A column is no string.
         """
-        from filebroker.core import overviews
+        from filebroker.cataloging import overviews
 
         return overviews.table_of(self.documents(), columns)
 
@@ -311,7 +311,7 @@ class Runs(ABC):
             that have it, ``types`` the types of its values, ``values`` the number of different strings, numbers
             and booleans (10,000 stands for that many or more), and ``commonest`` the most frequent of them.
         """
-        from filebroker.core import overviews
+        from filebroker.cataloging import overviews
 
         return overviews.keys_seen(self.documents())
 

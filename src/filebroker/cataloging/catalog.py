@@ -10,9 +10,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from filebroker.core.recording import Recording
-from filebroker.core.run import Run
-from filebroker.core.runs import Runs
+from filebroker.cataloging.recording import Recording
+from filebroker.cataloging.run import Run
+from filebroker.cataloging.runs import Runs
 from filebroker.finding.entries import Entry
 from filebroker.finding.indexing import Progress
 from filebroker.finding.inventory import Inventory
