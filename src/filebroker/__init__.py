@@ -51,10 +51,12 @@ _MODULES = {
     "filebroker.ground.errors": (
         *("FilebrokerError", "InvalidDocument", "UnstorableValue", "UnknownDocumentName", "UnknownRun"),
         *("DuplicateDocument", "RunNotFound", "NotEnoughRuns", "AmbiguousPrefix", "InvalidLookup", "InvalidKey"),
-        *("InvalidQuery", "QueryTimeout", "MissingHandler", "DamagedRun", "NothingRecorded", "CatalogNotFound"),
+        *("InvalidQuery", "QueryTimeout", "MissingHandler", "DuplicateHandler", "UnknownDatum", "MissingAsset"),
+        *("UnreadableAsset", "MissingPackage", "UnknownStream", "InvalidFill"),
+        *("DamagedRun", "NothingRecorded", "CatalogNotFound"),
         *("ConfigNotFound", "UnknownCatalogName", "InvalidConfig", "UnsupportedFormat", "ReadOnlyCatalog"),
         *("StorageError", "NotSupported"),
-        *("FilebrokerWarning", "DamagedRunWarning", "RecoveryWarning", "LedgerWarning", "SealWarning"),
+        *("FilebrokerWarning", "DamagedRunWarning", "RecoveryWarning", "AssetWarning", "LedgerWarning", "SealWarning"),
     ),
 }
 _ORIGINS = {name: module for module, names in _MODULES.items() for name in names}

@@ -68,6 +68,40 @@ class MissingHandler(FilebrokerError, KeyError):
     """External data was asked for, and nothing is registered that can read it."""
 
 
+class DuplicateHandler(FilebrokerError, RuntimeError):
+    """Another handler is registered for the same spec."""
+
+
+class UnknownDatum(FilebrokerError, KeyError, ValueError):
+    """An event refers to external data that no datum or resource document of the run tells of.
+
+    A `ValueError` too, because event-model raises one.
+    """
+
+
+class MissingAsset(FilebrokerError, FileNotFoundError):
+    """A file that holds external data is not where its resource says."""
+
+
+class UnreadableAsset(FilebrokerError, OSError):
+    """A file that holds external data is there, and cannot be read, or does not hold what was declared."""
+
+
+class MissingPackage(FilebrokerError, ImportError):
+    """What was asked for takes a package that is not installed; the message tells how to install it."""
+
+
+class UnknownStream(FilebrokerError, KeyError, AttributeError):
+    """A run has no stream of the given name.
+
+    An `AttributeError` too, for ``run.name``.
+    """
+
+
+class InvalidFill(FilebrokerError, ValueError):
+    """What is to be done about external data was not one of ``yes``, ``no`` and ``delayed``."""
+
+
 class DamagedRun(FilebrokerError, ValueError):
     """The files of a run do not hold what they claim: truncated, altered or missing."""
 
@@ -124,6 +158,10 @@ class DamagedRunWarning(FilebrokerWarning):
 
 class RecoveryWarning(FilebrokerWarning):
     """A run whose recording was cut short was found, and what was done about it."""
+
+
+class AssetWarning(FilebrokerWarning):
+    """External data are there, but not as their descriptor declares them."""
 
 
 class LedgerWarning(FilebrokerWarning):

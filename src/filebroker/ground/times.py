@@ -4,11 +4,11 @@ import math
 import re
 import reprlib
 from datetime import date, datetime, time as time_of_day
-from typing import Any
 
 import numpy as np
 
 from filebroker.ground.errors import InvalidQuery
+from filebroker.ground.kinship import akin
 
 _FORM = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2})(?: +(\d{1,2})(?::(\d{1,2})(?::(\d{1,2}))?)?)?)?)?\Z")
 _FORMS = (
@@ -52,7 +52,7 @@ def parse(time: object) -> float:
     ------
     InvalidQuery
         It is no time, or the clocks of the local zone were set forward over it (also a
-        ``pytz.NonExistentTimeError`` where pytz is installed), or back over it (also a
+        ``pytz.NonExistentTimeError`` where pytz is in use), or back over it (also a
         ``pytz.AmbiguousTimeError``).
 
     Examples
@@ -105,24 +105,11 @@ def _seconds(moment: datetime) -> float:
     except (ValueError, OverflowError, OSError) as error:
         raise InvalidQuery(f"failed to parse time: {moment} is out of range: {error}") from None
     if first < second:
-        raise _clock_error(
-            "AmbiguousTimeError",
+        raise akin(InvalidQuery, "pytz", "AmbiguousTimeError")(
             f"{moment} was shown twice by local clocks, which were set back; name the zone, as in '{moment}+01:00'",
         )
     if first > second:
-        raise _clock_error(
-            "NonExistentTimeError",
+        raise akin(InvalidQuery, "pytz", "NonExistentTimeError")(
             f"{moment} was never shown by local clocks, which were set forward; give an hour later or earlier",
         )
     return first
-
-
-def _clock_error(name: str, message: str) -> InvalidQuery:
-    """Make an error that those who catch the one of pytz, which databroker raises, catch as well."""
-    try:
-        import pytz
-    except ImportError:
-        return InvalidQuery(message)
-    bases: tuple[Any, ...] = (InvalidQuery, getattr(pytz, name))
-    kind: type[InvalidQuery] = type(name, bases, {"__module__": __name__})
-    return kind(message)
