@@ -113,13 +113,6 @@ def test_every_place_is_named_when_a_name_is_not_found() -> None:
         lookup_config("nosuch.yml")
 
 
-def test_a_configuration_of_databroker_is_listed_and_explained(own: Path) -> None:
-    (own / "mongo.yml").write_text("metadatastore: {module: databroker.headersource.mongo, class: MDS, config: {}}\n")
-    assert "mongo" in list_configs()
-    with pytest.raises(InvalidConfig, match=r"databroker\.headersource\.mongo, which filebroker does not read"):
-        Broker.named("mongo")
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -12,11 +12,20 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from filebroker.assets.handlers import Handlers as Handlers
     from filebroker.cataloging.catalog import Catalog as Catalog
+    from filebroker.faces.bluesky_run import BlueskyRun as BlueskyRun
     from filebroker.faces.broker import Broker as Broker
     from filebroker.faces.browsing import RunCatalog as RunCatalog
+    from filebroker.faces.discovery import (
+        catalog as catalog,
+        catalog_search_path as catalog_search_path,
+        yaml_catalogs as yaml_catalogs,
+    )
+    from filebroker.faces.event_stream import BlueskyEventStream as BlueskyEventStream
     from filebroker.faces.filtering import ALL as ALL
     from filebroker.faces.header import Header as Header
+    from filebroker.faces.registry import Registry as Registry
     from filebroker.faces.results import Results as Results
     from filebroker.faces.temporary import temp as temp, temp_config as temp_config
     from filebroker.faces.wrapping import (
@@ -40,11 +49,16 @@ _MODULES = {
     "filebroker.cataloging.runs": ("Selection",),
     "filebroker.faces.broker": ("Broker",),
     "filebroker.faces.browsing": ("RunCatalog",),
+    "filebroker.faces.bluesky_run": ("BlueskyRun",),
+    "filebroker.faces.discovery": ("catalog", "catalog_search_path", "yaml_catalogs"),
+    "filebroker.faces.event_stream": ("BlueskyEventStream",),
     "filebroker.faces.filtering": ("ALL",),
     "filebroker.faces.header": ("Header",),
+    "filebroker.faces.registry": ("Registry",),
     "filebroker.faces.results": ("Results",),
     "filebroker.faces.temporary": ("temp", "temp_config"),
     "filebroker.faces.wrapping": ("DeprecatedDoct", "wrap_in_deprecated_doct", "wrap_in_doct"),
+    "filebroker.assets.handlers": ("Handlers",),
     "filebroker.finding.search": ("Explanation",),
     "filebroker.finding.survey": ("Survey",),
     "filebroker.ground.config": ("describe_configs", "list_configs", "lookup_config"),
@@ -52,7 +66,7 @@ _MODULES = {
         *("FilebrokerError", "InvalidDocument", "UnstorableValue", "UnknownDocumentName", "UnknownRun"),
         *("DuplicateDocument", "RunNotFound", "NotEnoughRuns", "AmbiguousPrefix", "InvalidLookup", "InvalidKey"),
         *("InvalidQuery", "QueryTimeout", "MissingHandler", "DuplicateHandler", "UnknownDatum", "MissingAsset"),
-        *("UnreadableAsset", "MissingPackage", "UnknownStream", "InvalidFill"),
+        *("AssetExists", "UnreadableAsset", "MissingPackage", "UnknownStream", "UnknownField", "InvalidFill"),
         *("DamagedRun", "NothingRecorded", "CatalogNotFound"),
         *("ConfigNotFound", "UnknownCatalogName", "InvalidConfig", "UnsupportedFormat", "ReadOnlyCatalog"),
         *("StorageError", "NotSupported"),
@@ -61,10 +75,26 @@ _MODULES = {
 }
 _ORIGINS = {name: module for module, names in _MODULES.items() for name in names}
 
+# Modules of databroker's names, which scripts use as attributes: "databroker.queries.TimeRange".
+_SUBMODULES = frozenset(
+    {"broker", "core", "databroker", "discovery", "glue", "in_memory"}
+    | {"pivot", "projector", "queries", "utils", "v1", "v2"}
+)
+# Functions of a catalog that is configured as _legacy_config; without one they do not exist.
+_LEGACY = frozenset(
+    {"db", "DataBroker", "get_events", "get_table", "stream", "get_fields", "restream", "process", "get_images"}
+)
+
 __all__ = sorted([*_ORIGINS, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return import_module(f"filebroker.{name}")
+    if name in _LEGACY:
+        from filebroker.faces import legacy
+
+        return legacy.attribute(name)
     if name not in _ORIGINS:
         raise AttributeError(f"module 'filebroker' has no attribute {name!r}")
     value = getattr(import_module(_ORIGINS[name]), name)

@@ -1,8 +1,8 @@
 """Event pages as one pandas table."""
 
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,8 +13,13 @@ from filebroker.storing import columns as arrow_columns
 from filebroker.storing.columns import ABSENT
 from filebroker.storing.pages import Page
 
+if TYPE_CHECKING:
+    from filebroker.cataloging.external import ExternalColumn
+
 #: Tables with more columns are copied into one block, which pandas handles faster than many.
 _MANY_COLUMNS = 100
+#: A table of so many cells is made faster from a kept one than from its file.
+_SMALL_CELLS = 1000
 #: In 2262 nanoseconds since 1970 no longer fit 64 bits.
 _LAST_SECOND = 9.2e9
 
@@ -122,6 +127,50 @@ class _Column:
         if len(self._parts) == 1:
             return self._parts[0]
         return pd.concat([pd.Series(part) for part in self._parts], ignore_index=True)
+
+
+def filled(frame: pd.DataFrame, columns: Mapping[str, "ExternalColumn"], order: Sequence[str]) -> pd.DataFrame:
+    """Give a table with external data in place of the references to them.
+
+    Parameters
+    ----------
+    frame
+        The table of a stream.  It is modified.
+    columns
+        The external data of some of its fields.
+    order
+        The data keys in the order the columns shall have.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Numbers are columns of numbers; an array is one object a row.
+    """
+    for key, column in columns.items():
+        values = column.stack() if column.shape == () else _objects(list(column))
+        frame[key] = pd.Series(values, index=frame.index) if isinstance(values, np.ndarray) else values.to_numpy()
+    position = {"time": -1} | {key: number for number, key in enumerate(order)}
+    return frame[sorted(frame.columns, key=lambda name: position.get(str(name), len(position)))]
+
+
+def frame_without_events(numbers: Sequence[int], *, datetimes: bool) -> pd.DataFrame:
+    """Give the table of a stream whose values are all in files: their numbers, and times that nobody knows.
+
+    Parameters
+    ----------
+    numbers
+        The numbers of the events.
+    datetimes
+        As for `to_frame`.
+    """
+    index = pd.Index(np.asarray(numbers, "int64"), name="seq_num")
+    times = pd.Series(pd.NaT if datetimes else np.nan, index=index, dtype="datetime64[ns]" if datetimes else "float64")
+    return pd.DataFrame({"time": times}, index=index)
+
+
+def is_small(frame: pd.DataFrame) -> bool:
+    """Tell whether a table is worth keeping: small, and without objects, which its users could change."""
+    return frame.size <= _SMALL_CELLS and not any(map(pd.api.types.is_object_dtype, frame.dtypes))
 
 
 def empty_frame() -> pd.DataFrame:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from filebroker.cataloging.ordering import in_time_order
 from filebroker.ground.documents import Document, Pair, stream_name
-from filebroker.ground.errors import DamagedRunWarning
+from filebroker.ground.errors import DamagedRunWarning, UnknownStream
 from filebroker.ground.filesystem import Folder
 from filebroker.storing import columns
 from filebroker.storing.columns import ABSENT
@@ -38,7 +38,9 @@ class Run:
         self._folder, self.directory = folder, directory
         self._loaded = RunFiles(folder, directory)
         self._reported: set[str] = set()
-        self.uid: str = self._loaded.start["uid"]
+        #: Small tables of a run that does not change any more, by stream, keys and form.
+        self.kept_frames: dict[tuple[str, tuple[str, ...] | None, bool], pd.DataFrame] = {}
+        self.uid: str = self._loaded.uid
 
     def __repr__(self) -> str:
         plan = self.start.get("plan_name", "a run")
@@ -102,13 +104,13 @@ class Run:
 
         Raises
         ------
-        KeyError
+        UnknownStream
             The run has no stream of that name.
         """
         files = self.files
         files.hold()
         if name not in files.stream_names:
-            raise KeyError(f"run {self.uid!r} has no stream {name!r}; it has {files.stream_names}")
+            raise UnknownStream(f"run {self.uid!r} has no stream {name!r}; it has {files.stream_names}")
         return Stream(self, files, name)
 
     def documents(self) -> Iterator[Pair]:
@@ -196,6 +198,27 @@ class Stream:
                 yield from (value for value in columns.as_values(column) if value is not ABSENT)
         self.run._report(self._files)
 
+    def timestamps(self, keys: Sequence[str] | None = None) -> dict[str, list[float | None]]:
+        """Give when each value of some data keys was taken, reading nothing else.
+
+        Parameters
+        ----------
+        keys
+            Data keys, None for all.
+
+        Returns
+        -------
+        dict
+            For each data key one time an event, in seconds since 1970; None for an event without the key.
+        """
+        result: dict[str, list[float | None]] = {key: [] for key in (self.keys if keys is None else keys)}
+        for page in self._files.pages(self.name, "timestamps"):
+            stamps = page.timestamps()
+            for key, times in result.items():
+                times += [None if time is ABSENT else time for time in stamps.get(key, [None] * page.rows)]
+        self.run._report(self._files)
+        return result
+
     def to_pandas(self, keys: Sequence[str] | None = None, *, datetimes: bool = False) -> "pd.DataFrame":
         """Give the stream as a table.
 
@@ -214,8 +237,14 @@ class Stream:
         """
         from filebroker.cataloging import frames
 
+        asked = self.name, None if keys is None else tuple(keys), datetimes
+        kept = self.run.kept_frames.get(asked)
+        if kept is not None:
+            return kept.copy()
         pages = self._files.pages(self.name, "shown", keys)
         rows, order = self._files.count_events(self.name), self.keys if keys is None else list(keys)
         frame = frames.to_frame(pages, rows, order, datetimes=datetimes)
         self.run._report(self._files)
+        if self._files.state != "live" and not self._files.damage and frames.is_small(frame):
+            self.run.kept_frames[asked] = frame.copy()
         return frame

@@ -1,47 +1,41 @@
 """The broker: databroker v1's prompt over a folder."""
 
-import keyword
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
+from filebroker.assets.handlers import Handlers
 from filebroker.cataloging.catalog import Catalog
 from filebroker.cataloging.runs import Runs
-from filebroker.faces import html
+from filebroker.faces import exporting, html
 from filebroker.faces.browsing import RunCatalog
 from filebroker.faces.header import Header
-from filebroker.faces.keywords import narrowed
-from filebroker.faces.reading import Reading
-from filebroker.faces.results import Question, Results, filtered_by, newest_table, unanswered
+from filebroker.faces.reading import Reading, listed
+from filebroker.faces.registry import Registry
+from filebroker.faces.results import filtered_by, newest_table, unanswered
+from filebroker.faces.searching import Searching
+from filebroker.faces.transforms import parse_transforms
 from filebroker.faces.wrapping import PrepareHook, unwrap, wrap_in_deprecated_doct
 from filebroker.finding.survey import Survey
-from filebroker.ground import config
+from filebroker.ground.documents import Document
 from filebroker.ground.errors import (
-    ConfigNotFound,
     InvalidConfig,
     InvalidKey,
     InvalidLookup,
-    InvalidQuery,
     NotEnoughRuns,
+    NotSupported,
     QueryTimeout,
-    UnknownCatalogName,
 )
 from filebroker.storing.recorder import Sync
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What databroker's Broker has and this one does not have yet.
-_TO_COME = frozenset(
-    {"reg", "fs", "get_images", "export", "export_size", "stats", "from_config", "get_config"}
-    | {"fill_event", "fill_events"}
-)
 
-
-class Broker(Reading):
+class Broker(Searching, Reading):
     """A catalog of runs behind the prompt of databroker v1.
 
     Parameters
@@ -60,6 +54,13 @@ class Broker(Reading):
         A name for people.
     external_fetchers
         Functions of the start and stop documents; their results appear in `Header.ext` under their names.
+    handlers
+        Who reads external data, and where they have moved; None for the handlers that installed packages bring.
+    transforms
+        Functions, or their dotted names, under ``start``, ``stop``, ``descriptor`` or ``resource``: what they make of
+        a document is given out in its place.
+    serializer
+        Takes the names and documents given to `insert`; None to record them in the catalog.
 
     Raises
     ------
@@ -75,37 +76,47 @@ class Broker(Reading):
 
     def __init__(
         self,
-        catalog: str | os.PathLike[str] | Runs,
+        catalog: str | os.PathLike[str] | Runs | RunCatalog,
         *,
+        serializer: Callable[[str, Any], Any] | None = None,
+        external_fetchers: Mapping[str, Callable[[Any, Any], Any]] | None = None,
+        handlers: Handlers | None = None,
+        transforms: Mapping[str, Any] | None = None,
         storage_options: Mapping[str, Any] | None = None,
         read_only: bool = False,
         sync: Sync = "interval",
         name: str | None = None,
-        external_fetchers: Mapping[str, Callable[[Any, Any], Any]] | None = None,
     ) -> None:
-        if isinstance(catalog, Runs):
-            if storage_options or read_only or sync != "interval":
-                raise InvalidConfig("these options belong to the Catalog; give them when it is made")
-        else:
+        if isinstance(catalog, RunCatalog):
+            before = catalog.v1
+            handlers, transforms = handlers or before.handlers, transforms or before.transforms
+            name, catalog = name or catalog.name, catalog.runs
+        if not isinstance(catalog, Runs):
             catalog = Catalog(catalog, storage_options=storage_options, read_only=read_only, sync=sync)
-        self._runs = catalog
+        elif storage_options or read_only or sync != "interval":
+            raise InvalidConfig("these options belong to the Catalog; give them when it is made")
+        super().__init__(catalog)
         self.name = name
-        #: Conditions that every search has to fulfil as well; see `add_filter`.
-        self.filters: dict[str, Any] = {}
-        #: Searches that have a name; see `alias` and `dynamic_alias`.
-        self.aliases: dict[str, Mapping[str, Any] | Callable[[], Mapping[str, Any]]] = {}
         self.external_fetchers: dict[str, Callable[[Any, Any], Any]] = dict(external_fetchers or {})
+        #: Who reads external data, and where they have moved.
+        self.handlers: Handlers = Handlers() if handlers is None else handlers
+        #: What is made of start, stop, descriptor and resource documents before they are handed out.
+        self.transforms: dict[str, Callable[[Any], Any]] = parse_transforms(transforms)
+        self._serializer = serializer
+        self._config: dict[str, Any] | None = None
         #: Every document handed out passes through this function of name and document.
         self.prepare_hook: PrepareHook = wrap_in_deprecated_doct
 
     @classmethod
-    def named(cls, name: str) -> "Broker":
+    def named(cls, name: str, auto_register: bool = True) -> "Broker":
         """Open a catalog by the name it is configured under.
 
         Parameters
         ----------
         name
             As in `list_configs`; ``temp`` gives a new catalog in a temporary directory.
+        auto_register
+            Use the handlers that installed packages bring, not only those of the configuration.
 
         Raises
         ------
@@ -113,16 +124,67 @@ class Broker(Reading):
             No configuration has that name; the message lists every place that was looked in.
         InvalidConfig
             The configuration cannot be used.
-        """
-        if name == "temp":
-            from filebroker.faces.temporary import temp
 
-            return temp()
-        try:
-            found = config.find(name)
-        except ConfigNotFound as error:
-            raise UnknownCatalogName(str(error)) from None
-        return cls(found.url, name=found.name, **found.options)
+        Examples
+        --------
+        >>> Broker.named("example").name
+        'example'
+        """
+        from filebroker.faces.opening import named
+
+        return named(name, auto_register, cls)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], auto_register: bool = True, name: str | None = None) -> "Broker":
+        """Open a catalog as a configuration says.
+
+        Parameters
+        ----------
+        config
+            What would stand in its file: ``path``, and what else `lookup_config` gives.
+        auto_register
+            As for `named`.
+        name
+            A name for people.
+
+        Raises
+        ------
+        InvalidConfig
+            The configuration cannot be used.
+
+        Examples
+        --------
+        >>> Broker.from_config({"path": "my_beamtime"}, name="mine").name
+        'mine'
+        """
+        from filebroker.faces.opening import from_config
+
+        return from_config(config, auto_register, name, cls)
+
+    def get_config(self) -> dict[str, Any] | None:
+        """Give the configuration that the broker was made from, None if it was made without.
+
+        Examples
+        --------
+        >>> Broker.from_config({"path": "my_beamtime"}).get_config()
+        {'path': 'my_beamtime'}
+        """
+        return self._config
+
+    def over(self, runs: Runs, name: str | None = None) -> "Broker":
+        """Give a broker over other runs of the catalog that shares all else with this one.
+
+        Parameters
+        ----------
+        runs
+            The runs.
+        name
+            A name for people.
+        """
+        other = Broker(runs, name=name, handlers=self.handlers, external_fetchers=self.external_fetchers)
+        other.transforms, other.prepare_hook = self.transforms, self.prepare_hook
+        other._config = self._config
+        return other
 
     def __repr__(self) -> str:
         return f"<{self._named}>"
@@ -174,134 +236,113 @@ class Broker(Reading):
         """
         if name in ("bulk_events", "bulk_datum"):
             warnings.warn(f"{name} is an old form; its parts are stored one by one", UserWarning, stacklevel=2)
-        self.catalog.insert(name, doc if type(doc) is dict else unwrap(doc))
+        plain = doc if type(doc) is dict else unwrap(doc)
+        if self._serializer is not None:
+            self._serializer(name, plain)
+        else:
+            self.catalog.insert(name, plain)
 
     def close(self) -> None:
         """Stop recording; see `Catalog.close`."""
         self.catalog.close()
 
-    # -- finding
+    # -- documents and external data
 
-    def __call__(self, text_search: str | None = None, **query: Any) -> Results:
-        """Search the runs by their start documents.
+    def hand_out(self, name: str, doc: Document) -> Any:
+        """Give a document of a run as users get it: transformed, then as `prepare_hook` makes it.
 
         Parameters
         ----------
-        text_search
-            Words; a run is found if one of them is among the words of its start document's values, or of
-            its stop document's ``reason``.  Quotes make a phrase, a minus excludes, ``rob*`` finds words
-            that begin so, and ``field:word`` looks in one field.
-        **query
-            ``since`` and ``until`` limit the start time, both included; ``data_key`` asks for a field in a
-            descriptor.  Everything else is a condition of MongoDB's query language:
-            ``plan_name='scan'``, ``**{'sample.name': 'LaB6'}``, ``num_points={'$gt': 10}``.
+        name
+            ``start``, ``descriptor``, ...
+        doc
+            The document.
+        """
+        transform = self.transforms.get(name)
+        return self.prepare_hook(name, doc if transform is None or not doc else transform(doc))
+
+    @cached_property
+    def reg(self) -> Registry:
+        """Who reads external data, and where they have moved.
+
+        Examples
+        --------
+        >>> Broker.named("example").reg.root_map
+        {}
+        """
+        return Registry(self)
+
+    @property
+    def fs(self) -> Registry:
+        """The registry under its old name."""
+        warnings.warn("Broker.fs has a new name: Broker.reg", UserWarning, stacklevel=2)
+        return self.reg
+
+    def export(
+        self,
+        headers: Header | Iterable[Header],
+        db: Any,
+        new_root: str | None = None,
+        copy_kwargs: Mapping[str, Any] | None = None,
+    ) -> list[tuple[str, str]]:
+        """Insert every document of some runs into another broker.
+
+        Parameters
+        ----------
+        headers
+            A header, or several.
+        db
+            The other broker: anything with ``insert``.
+        new_root
+            Copy the files of resources below this directory, which becomes their root.
+        copy_kwargs
+            For `Registry.copy_files`.
 
         Returns
         -------
-        Results
-            The headers, newest first, found as they are iterated over.
+        list of tuple of str
+            The old and the new path of each file copied.
 
-        Raises
-        ------
-        InvalidQuery
-            The search cannot be understood.
-        QueryTimeout
-            A regular expression takes too long.  This comes later, when the answers are asked for.
-        TypeError
-            A keyword and its old name are both given.
+        Examples
+        --------
+        >>> from filebroker import temp
+        >>> copy = temp()
+        >>> db = Broker.named("example")
+        >>> db.export(db[-1], copy)
+        []
+        >>> copy[-1] == db[-1]
+        True
+        """
+        return exporting.export(self.reg, listed(headers), db, new_root, copy_kwargs)
+
+    def export_size(self, headers: Header | Iterable[Header]) -> float:
+        """Give how large the files are that some runs refer to.
+
+        Parameters
+        ----------
+        headers
+            A header, or several.
+
+        Returns
+        -------
+        float
+            In GB, of 1e9 bytes.
 
         Examples
         --------
         >>> db = Broker.named("example")
-        >>> {header.start["plan_name"] for header in db(plan_name="grid_scan")}
-        {'grid_scan'}
+        >>> db.export_size(db[-1])
+        0.0
         """
-        keywords = _keywords(text_search, query)
-        # The field comes last, so that it is looked for in as few runs as possible.
-        rest = {**keywords}
-        data_key = rest.pop("data_key", None)
-        runs = narrowed(narrowed(self._runs, rest), self.filters)
-        runs = narrowed(runs, {"data_key": data_key})
-        return Results(self, runs, Question(keywords, {**self.filters}))
+        return exporting.export_size(listed(headers))
 
-    def add_filter(self, text_search: str | None = None, **query: Any) -> None:
-        """Add conditions that every search has to fulfil as well.
+    def fill_event(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise `NotSupported`; ask for filled documents instead, as in ``header.documents(fill=True)``."""
+        raise NotSupported("events are not filled in place; ask for filled ones, as in header.documents(fill=True)")
 
-        Lookups such as ``db[-1]`` are not filtered.
+    fill_events = fill_event
 
-        Parameters
-        ----------
-        text_search, **query
-            As for a search: words, and keywords.  A filter takes the place of an earlier one of its keyword.
-
-        Raises
-        ------
-        InvalidQuery
-            They cannot be understood.
-
-        Examples
-        --------
-        >>> db = Broker.named("example")
-        >>> db.add_filter(plan_name="grid_scan")
-        >>> len(db()), db.filters
-        (1, {'plan_name': 'grid_scan'})
-        >>> db.clear_filters()
-        """
-        keywords = _keywords(text_search, query)
-        narrowed(self._runs, keywords)  # refuses what it does not understand, at once
-        self.filters.update(keywords)
-
-    def clear_filters(self, **ignored: Any) -> None:
-        """Remove all filters."""
-        self.filters.clear()
-
-    def alias(self, key: str, text_search: str | None = None, **query: Any) -> None:
-        """Give a search a name: ``db.alias('cal', purpose='calibration')`` makes ``db.cal``.
-
-        Parameters
-        ----------
-        key
-            The name.
-        text_search, **query
-            Words and keywords of the search.
-
-        Raises
-        ------
-        InvalidLookup
-            The broker has something else of that name, or it is no name that can be typed after a dot.
-        InvalidQuery
-            The search cannot be understood.
-        """
-        keywords = _keywords(text_search, query)
-        narrowed(self._runs, keywords)  # refuses what it does not understand, at once
-        self._add_alias(key, keywords)
-
-    def dynamic_alias(self, key: str, func: Callable[[], Mapping[str, Any]]) -> None:
-        """Give a name to a search whose keywords a function gives whenever the name is used.
-
-        Parameters
-        ----------
-        key
-            The name.
-        func
-            Gives the keywords, as in ``lambda: {'since': time.time() - 86400}``.
-
-        Raises
-        ------
-        InvalidLookup
-            The broker has something else of that name, or it is no name that can be typed after a dot.
-        """
-        self._add_alias(key, func)
-
-    def _add_alias(self, key: str, query: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
-        if not (isinstance(key, str) and key.isidentifier()) or keyword.iskeyword(key):
-            raise InvalidLookup(
-                f"{key!r:.100} is not a legal alias, because it cannot be typed after 'db.'; give letters, digits and "
-                "underscores, as in 'my_scans'"
-            )
-        if key not in self.aliases and (hasattr(type(self), key) or key in self.__dict__):
-            raise InvalidLookup(f"{key!r} is not a legal alias, because a Broker has something of that name")
-        self.aliases[key] = query
+    # -- finding
 
     def refresh(self) -> Survey:
         """Find runs that were copied into the catalog, or removed from it, by hand; see `Catalog.refresh`."""
@@ -380,21 +421,6 @@ class Broker(Reading):
     def __bool__(self) -> bool:
         return True
 
-    def __getattr__(self, name: str) -> Any:
-        aliases = self.__dict__.get("aliases", {})
-        if name in aliases:
-            query = aliases[name]() if callable(aliases[name]) else aliases[name]
-            if not isinstance(query, Mapping):
-                raise InvalidQuery(f"the alias {name!r} gave {query!r:.100}; it has to give keywords of a search")
-            return self(**query)
-        raise AttributeError(
-            f"a Broker has no {name!r}"
-            + " yet; docs/how-to/move-from-databroker.md says what is to come" * (name in _TO_COME)
-        )
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self.aliases})
-
     def fetch_external(self, start: Any, stop: Any) -> dict[str, Any]:
         """Give what each of `external_fetchers` gives for a run.
 
@@ -421,8 +447,3 @@ def _indices(key: slice) -> list[int]:
             f"db[{written}] would count from the oldest run; a slice counts back from the newest, as in db[-5:]"
         )
     return list(range(start, stop or 0, step or 1))
-
-
-def _keywords(text_search: str | None, query: dict[str, Any]) -> dict[str, Any]:
-    """Give words and keywords as keywords alone."""
-    return query if text_search is None else {"text_search": text_search, **query}

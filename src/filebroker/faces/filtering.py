@@ -39,8 +39,12 @@ class DocumentFilter:
                 return None
             self._kept.add(doc["uid"])
         elif name == "event":
-            return self._event(doc) if doc["descriptor"] in self._kept else None
+            return self._event(doc) if self.asks_for(doc) else None
         return doc
+
+    def asks_for(self, event: Document) -> bool:
+        """Tell whether an event is of the stream."""
+        return event["descriptor"] in self._kept
 
     def _event(self, event: Document) -> Document | None:
         if self._patterns is None:

@@ -1,36 +1,24 @@
 """The header of a run, as databroker v1 had it: metadata, and ways to load the data."""
 
-import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from filebroker.cataloging.run import Run, Stream
 from filebroker.faces import html
-from filebroker.faces.filtering import ALL, DocumentFilter, added_columns, as_patterns, matches_any
+from filebroker.faces.filtering import ALL
 from filebroker.faces.listing import STATES
-from filebroker.faces.wrapping import PrepareHook
+from filebroker.faces.loading import Loading
 from filebroker.ground import times
-from filebroker.ground.documents import Document, describe, stream_name as stream_of
-from filebroker.ground.errors import MissingHandler
+from filebroker.ground.documents import Document, stream_name as stream_of
 from filebroker.ground.texts import printable
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from filebroker.faces.bluesky_run import BlueskyRun
 
 _KEYS = ("start", "descriptors", "stop", "ext")
 
 
-class Prompt(Protocol):
-    """What a header needs of the broker that found its run."""
-
-    prepare_hook: PrepareHook
-
-    def fetch_external(self, start: Any, stop: Any) -> dict[str, Any]:
-        """Give what the broker's external fetchers give for a run."""
-
-
-class Header:
+class Header(Loading):
     """One run: its metadata at hand, its data on request.
 
     A header is also a mapping of the keys ``start``, ``descriptors``, ``stop`` and ``ext``.
@@ -54,10 +42,6 @@ class Header:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, broker: Prompt, run: Run) -> None:
-        self.db = broker
-        self._run = run
-
     # -- metadata
 
     @property
@@ -68,18 +52,18 @@ class Header:
     @property
     def start(self) -> Any:
         """The start document: everything recorded when the run began."""
-        return self.db.prepare_hook("start", self._run.start)
+        return self.db.hand_out("start", self._run.start)
 
     @property
     def stop(self) -> Any:
         """The stop document, empty while the run is in progress."""
-        return self.db.prepare_hook("stop", self._run.stop or {})
+        return self.db.hand_out("stop", self._run.stop or {})
 
     @property
     def descriptors(self) -> list[Any]:
         """The descriptors of all streams, newest first."""
         newest_first = sorted(self._run.descriptors, key=lambda doc: doc["time"], reverse=True)
-        return [self.db.prepare_hook("descriptor", doc) for doc in newest_first]
+        return [self.db.hand_out("descriptor", doc) for doc in newest_first]
 
     @property
     def stream_names(self) -> list[str]:
@@ -148,194 +132,22 @@ class Header:
     def _descriptors_of(self, stream_name: Any) -> list[Document]:
         return [doc for doc in self._run.descriptors if stream_name is ALL or stream_of(doc) == stream_name]
 
-    # -- data
+    # -- other faces
 
-    def documents(
-        self, stream_name: Any = ALL, fields: Iterable[str] | None = None, fill: bool | Iterable[str] = False
-    ) -> Iterator[tuple[str, Any]]:
-        """Give all documents of the run, one by one.
+    @property
+    def v2(self) -> "BlueskyRun":
+        """The run as databroker 2 gives it: a mapping of streams."""
+        return self.db.v2[self.uid]
 
-        The start document comes first and the stop document last.  Descriptors, resources and datum
-        documents come before the events that need them, and events by ascending time.
-
-        Parameters
-        ----------
-        stream_name
-            Leave out the descriptors and events of all other streams.
-        fields
-            Regular expressions.  Data keys that none of them matches completely are left out of the
-            events; matching names of the configuration, the start and the stop document are added.
-        fill
-            Replace references to external data by the data.
+    def plain_documents(self) -> Iterator[tuple[str, Document]]:
+        """Give all documents one by one as plain dicts, without what `Broker.prepare_hook` makes of them.
 
         Yields
         ------
         tuple of str and dict
-            Name and document, the document as `Broker.prepare_hook` gives it.
-
-        Raises
-        ------
-        MissingHandler
-            ``fill`` is set, and an event refers to external data.
+            Name and document, in the order of `documents`.
         """
-        chosen = DocumentFilter(self._run, stream_name, fields)
-        external = self._external_fields(fill) if fill else {}
-        for name, doc in self._run.singles():
-            kept = chosen(name, doc)
-            if kept is not None:
-                if name == "event":
-                    self._refuse_external(kept, external)
-                yield name, self.db.prepare_hook(name, kept)
-
-    def events(
-        self,
-        stream_name: Any = "primary",
-        fields: Iterable[str] | None = None,
-        fill: bool | Iterable[str] = False,
-    ) -> Iterator[Any]:
-        """Give the events of a stream.
-
-        Parameters
-        ----------
-        stream_name
-            The stream, or `ALL`.
-        fields, fill
-            As for `documents`.
-        """
-        for name, doc in self.documents(stream_name, fields, fill):
-            if name == "event":
-                yield doc
-
-    def data(self, field: str, stream_name: str = "primary", fill: bool = True) -> Iterator[Any]:
-        """Give the values of one field, reading nothing else.
-
-        Parameters
-        ----------
-        field
-            A data key, or the name of a configuration value or of a key of the start or stop document,
-            which is then given once an event.
-        stream_name
-            The stream.
-        fill
-            Replace references to external data by the data.
-
-        Returns
-        -------
-        generator
-            One value an event; nothing for an unknown field.
-
-        Examples
-        --------
-        >>> from filebroker import Broker
-        >>> data = Broker.named("example")[-1].data("motor")
-        >>> data
-        <generator object ...>
-        >>> next(data)
-        -1.0
-        """
-        if stream_name not in self._run.stream_names:
-            return
-        stream = self._run[stream_name]
-        if fill:
-            self._check_filled(stream, [field], True)
-        if field in stream.keys:
-            yield from stream.values(field)
-        else:
-            yield from added_columns(stream, [re.escape(field)], len(stream)).get(field, ())
-
-    def table(
-        self,
-        stream_name: str = "primary",
-        fields: Iterable[str] | None = None,
-        fill: bool = False,
-        timezone: str | None = None,
-        convert_times: bool = True,
-        localize_times: bool = True,
-    ) -> "pd.DataFrame":
-        """Give the events of a stream as a table.
-
-        Parameters
-        ----------
-        stream_name
-            The stream.
-        fields
-            Regular expressions; only data keys that one of them matches completely are given, and
-            matching values of the configuration, the start and the stop document are added.
-        fill
-            Replace references to external data by the data.
-        timezone
-            Ignored, as in databroker v1: times are UTC.
-        convert_times, localize_times
-            Unless both are False, ``time`` is given as datetime64 without a time zone, in UTC; else in
-            seconds since 1970.
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row an event, index ``seq_num``; columns ``time`` and the fields.  Without events, or
-            without fields, it has no columns.
-
-        Examples
-        --------
-        >>> from filebroker import Broker
-        >>> table = Broker.named("example")[-1].table(fields=["motor", "operator"])
-        >>> table["motor"].tolist()[:3], table["operator"].tolist()[:2]
-        ([-1.0, -0.8, -0.6], ['Chen', 'Chen'])
-        """
-        import pandas as pd
-
-        from filebroker.cataloging import frames
-
-        patterns = as_patterns(fields)
-        if not isinstance(stream_name, str) or stream_name not in self._run.stream_names:
-            return frames.empty_frame()
-        stream = self._run[stream_name]
-        keys = None if patterns is None else [key for key in stream.keys if matches_any(patterns, key)]
-        if fill:
-            self._check_filled(stream, stream.keys if keys is None else keys, fill)
-        frame = stream.to_pandas(keys, datetimes=convert_times or localize_times)
-        if len(frame):
-            for key, values in added_columns(stream, patterns, len(frame)).items():
-                frame[key] = pd.Series(values, index=frame.index)
-        if list(frame.columns) in (["time"], []):
-            return frames.empty_frame()
-        return frame
-
-    def stream(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, Any]]:
-        """Give all documents, as `documents` does under its present name."""
-        warnings.warn("Header.stream has a new name: Header.documents", UserWarning, stacklevel=2)
-        return self.documents(*args, **kwargs)
-
-    # -- external data
-
-    def _external_fields(self, fill: bool | Iterable[str] = True) -> dict[str, str]:
-        """Give each field to fill whose data are in files of their own, and what its descriptor says of them."""
-        wanted = None if isinstance(fill, bool) else set([fill] if isinstance(fill, str) else fill)
-        return {
-            key: str(item["external"])
-            for doc in self._run.descriptors
-            for key, item in doc["data_keys"].items()
-            if isinstance(item, Mapping) and item.get("external") and (wanted is None or key in wanted)
-        }
-
-    def _check_filled(self, stream: Stream, keys: Iterable[str], fill: bool | Iterable[str]) -> None:
-        """Refuse to fill some keys of a stream, unless its events hold the data themselves."""
-        found = self._external_fields(fill)
-        external = {key: found[key] for key in keys if key in found}
-        for event in stream.events() if external else ():
-            self._refuse_external(event, external)
-
-    def _refuse_external(self, event: Mapping[str, Any], external: Mapping[str, str]) -> None:
-        """Say which handler is missing, unless the event holds the data themselves."""
-        for key in event["data"]:
-            if key not in external or event.get("filled", {}).get(key):
-                continue
-            specs = sorted({doc["spec"] for name, doc in self._run.singles() if name == "resource"})
-            raise MissingHandler(
-                f"the data of {key!r} are in files of their own ({external[key]}), and no handler is registered for "
-                f"{' or '.join(map(repr, specs)) or 'them'}. Read with fill=False to get references to them; "
-                f"the {describe('event', event)}"
-            )
+        return self._run.singles()
 
     # -- as a mapping, and for people
 

@@ -46,7 +46,7 @@ class Reading:
         """
         _refuse_registry(handler_registry)
         patterns = as_patterns(fields)
-        for header in _listed(headers):
+        for header in listed(headers):
             yield from header.documents(stream_name, patterns, fill)
 
     def get_events(
@@ -122,7 +122,7 @@ class Reading:
         patterns = as_patterns(fields)
         tables = (
             header.table(stream_name, patterns, fill, timezone, convert_times, localize_times)
-            for header in _listed(headers)
+            for header in listed(headers)
         )
         full = [table for table in tables if len(table.columns)]
         if not full:
@@ -131,6 +131,50 @@ class Reading:
             # pandas 2 announces another dtype for columns that are empty in one of the tables.
             warnings.simplefilter("ignore", FutureWarning)
             return pd.concat(full)
+
+    def get_images(
+        self,
+        headers: Header | Iterable[Header],
+        name: str,
+        stream_name: str = "primary",
+        handler_registry: None = None,
+    ) -> Any:
+        """Give the images of a field as a sequence of PIMS.
+
+        Parameters
+        ----------
+        headers
+            A header, or several, whose images follow each other.
+        name
+            The field.
+        stream_name
+            The stream.
+        handler_registry
+            Is refused, because handlers belong to the broker.
+
+        Returns
+        -------
+        pims.FramesSequence
+            Each image is read when it is asked for.
+
+        Raises
+        ------
+        UnknownField
+            No run has the field.
+        NotSupported
+            ``handler_registry`` is given.
+        MissingPackage
+            pims is not installed.
+        """
+        from filebroker.faces.images import images_of
+
+        _refuse_registry(handler_registry)
+        warnings.warn(
+            "get_images is old; Header.data gives images one by one, Header.xarray_dask as an array",
+            UserWarning,
+            stacklevel=2,
+        )
+        return images_of(listed(headers), name, stream_name)
 
     @staticmethod
     def get_fields(header: Header, name: str | None = None) -> set[str]:
@@ -184,7 +228,8 @@ class Reading:
             func(name, doc)
 
 
-def _listed(headers: Header | Iterable[Header]) -> Iterable[Header]:
+def listed(headers: Header | Iterable[Header]) -> Iterable[Header]:
+    """Give one header or several as several."""
     return [headers] if isinstance(headers, Header) else headers
 
 

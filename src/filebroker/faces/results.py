@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filebroker.cataloging.runs import Runs
 from filebroker.faces import html, listing
-from filebroker.faces.header import Header, Prompt
+from filebroker.faces.header import Header
+from filebroker.faces.loading import Prompt
 from filebroker.finding.search import Explanation
 from filebroker.ground.errors import QueryTimeout
 

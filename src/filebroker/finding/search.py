@@ -30,6 +30,8 @@ _NO_ROWS: _Rows = np.array([], np.int64)
 T = TypeVar("T")
 #: Rows are looked up in steps, small ones first, because many who search want the newest few.
 _FIRST_STEP, _LAST_STEP = 16, 500
+#: Most who go through all runs, newest first, want the newest alone.
+_NEWEST_STEP = 1
 
 
 @dataclass
@@ -185,7 +187,7 @@ class Search:
         return self.condition is None and self.low == -math.inf and self.high == math.inf
 
     def _all(self, before: str | None) -> Iterator[list[int]]:
-        size = _FIRST_STEP
+        size = _NEWEST_STEP
         while entries := self.library.ask(Manifest.newest, size, before):
             yield [entry.row for entry in entries]
             before, size = entries[-1].path, min(2 * size, _LAST_STEP)

@@ -12,88 +12,29 @@ An Intake catalog whose sources have the driver ``filebroker`` serves as well; e
 
 import os
 import sys
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from filebroker.ground.cautions import warn
 from filebroker.ground.errors import ConfigNotFound, FilebrokerWarning, InvalidConfig
+from filebroker.ground.intake_files import sources_of
+from filebroker.ground.settings import Config
+from filebroker.ground.yaml_files import files_in, read_mapping
 
-#: A configuration that databroker loads at import; it is never listed.
-_LEGACY_NAMES = frozenset({"_legacy_config"})
-_DRIVER = "filebroker"
-_KEYS = frozenset({"description", "path", "storage_options", "read_only"})
+_LEGACY = "_legacy_config"
 
 
-@dataclass(frozen=True)
-class Config:
-    """Where a catalog is.
+def legacy_name() -> str:
+    """Give the name of the configuration that makes ``filebroker.db``; it is never listed.
 
-    Attributes
-    ----------
-    name : str
-        The catalog's name.
-    file : str
-        The YAML file that says so.
-    content : dict
-        The configuration as it stands there.
+    As in databroker, it is another one where the environment has ``DATABROKER_TEST_MODE``.
     """
+    return f"_test{_LEGACY}" if "DATABROKER_TEST_MODE" in os.environ else _LEGACY
 
-    name: str
-    file: str
-    content: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def description(self) -> str | None:
-        """What the catalog is, in the words of its owner."""
-        return self.content.get("description")
-
-    @property
-    def url(self) -> str:
-        """The catalog's path or URL, absolute.
-
-        Raises
-        ------
-        InvalidConfig
-            The configuration is not one of filebroker's.
-        """
-        path = self.content.get("path")
-        if not isinstance(path, str) or not path:
-            raise InvalidConfig(self._explain())
-        if "://" in path:
-            return path
-        expanded = os.path.expanduser(os.path.expandvars(path))
-        return os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(self.file)), expanded))
-
-    def _explain(self) -> str:
-        if "metadatastore" in self.content:
-            store = self.content["metadatastore"]
-            module = store.get("module", "its own storage") if isinstance(store, Mapping) else "its own storage"
-            return (
-                f"{self.file} configures databroker's {module}, which filebroker does not read. Export its runs, and "
-                f"write a configuration with 'path:' to the folder that holds them"
-            )
-        return f"{self.file} names no catalog: it needs a line such as 'path: /data/beamtime'"
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Arguments for opening the catalog, besides its URL.
-
-        Raises
-        ------
-        InvalidConfig
-            The configuration has a key that means nothing, or a value of the wrong type.
-        """
-        unknown = sorted(map(str, self.content.keys() - _KEYS))
-        if unknown:
-            raise InvalidConfig(f"{self.file} has {unknown[0]!r}, which means nothing; it may have {sorted(_KEYS)}")
-        for key, kind, example in (("storage_options", Mapping, "{anon: true}"), ("read_only", bool, "true")):
-            if key in self.content and not isinstance(self.content[key], kind):
-                raise InvalidConfig(
-                    f"{self.file} has {key}: {self.content[key]!r}; write for example '{key}: {example}'"
-                )
-        return {key: self.content[key] for key in ("storage_options", "read_only") if key in self.content}
+def _unlisted() -> set[str]:
+    return {_LEGACY, legacy_name()}
 
 
 def search_path() -> list[str]:
@@ -146,30 +87,49 @@ def list_configs(paths: Sequence[str] | None = None) -> list[str]:
     >>> "example" in list_configs()
     True
     """
-    found: dict[str, str] = {}
-    configs, problems = _read_all(paths)
+    found, problems = survey(paths)
     _warn(problems)
-    for config in configs:
-        shadowed = config.name in found and os.path.realpath(found[config.name]) != os.path.realpath(config.file)
-        if shadowed and not config.file.startswith(str(_shipped_catalogs())):
-            warnings.warn(
-                f"the catalog {config.name!r} is configured in {found[config.name]} and in {config.file}; "
-                "the first is used",
-                FilebrokerWarning,
-                stacklevel=2,
-            )
-        found.setdefault(config.name, config.file)
-    return sorted(found.keys() - _LEGACY_NAMES)
+    return sorted(found)
 
 
 def describe_configs(paths: Sequence[str] | None = None) -> dict[str, str | None]:
     """Give the description of each configured catalog by its name, None where it has none."""
-    found: dict[str, str | None] = {}
-    configs, problems = _read_all(paths)
+    found, problems = survey(paths)
     _warn(problems)
+    return {name: found[name].description for name in sorted(found)}
+
+
+def survey(paths: Sequence[str] | None = None) -> tuple[dict[str, Config], list[str]]:
+    """Look through the directories of configurations.
+
+    Parameters
+    ----------
+    paths
+        Directories to look in; None for the usual ones.
+
+    Returns
+    -------
+    found : dict of Config
+        The configurations by name; of two with one name, the first.
+    problems : list of str
+        What is wrong with which file.
+    """
+    configs, unreadable = _read_all(paths)
+    problems = [f"the configuration {file} cannot be read: {problem}" for file, problem in unreadable]
+    found: dict[str, Config] = {}
     for config in configs:
-        found.setdefault(config.name, config.description)
-    return {name: found[name] for name in sorted(found.keys() - _LEGACY_NAMES)}
+        first = found.setdefault(config.name, config)
+        if _is_shadowed(config, first):
+            problems.append(
+                f"the catalog {config.name!r} is configured in {first.file} and in {config.file}; the first is used"
+            )
+    return {name: config for name, config in found.items() if name not in _unlisted()}, problems
+
+
+def _is_shadowed(config: Config, first: Config) -> bool:
+    """Tell whether another configuration takes the place of one that somebody wrote."""
+    file, other = str(config.file), str(first.file)
+    return os.path.realpath(file) != os.path.realpath(other) and not file.startswith(str(_shipped_catalogs()))
 
 
 def lookup_config(name: str, paths: Sequence[str] | None = None) -> dict[str, Any]:
@@ -214,7 +174,7 @@ def find(name: str, paths: Sequence[str] | None = None) -> Config:
         if Path(file).stem == wanted:
             raise InvalidConfig(f"the configuration {file} cannot be used: {problem}")
     places = "\n".join(f"  {path}" for path in (search_path() if paths is None else paths))
-    known = ", ".join(sorted({config.name for config in configs} - _LEGACY_NAMES))
+    known = ", ".join(sorted({config.name for config in configs} - _unlisted()))
     raise ConfigNotFound(
         f"no catalog is named {wanted!r}: there is no {wanted}.yml in\n{places}\n"
         f"The names known are {known or 'none'}. To add one, write a file {wanted}.yml in the "
@@ -222,9 +182,9 @@ def find(name: str, paths: Sequence[str] | None = None) -> Config:
     )
 
 
-def _warn(problems: Sequence[tuple[str, str]]) -> None:
-    for file, problem in problems:
-        warnings.warn(f"the configuration {file} cannot be read: {problem}", FilebrokerWarning, stacklevel=3)
+def _warn(problems: Sequence[str]) -> None:
+    for problem in problems:
+        warn(problem, FilebrokerWarning)
 
 
 def _read_all(paths: Sequence[str] | None) -> tuple[list[Config], list[tuple[str, str]]]:
@@ -232,56 +192,23 @@ def _read_all(paths: Sequence[str] | None) -> tuple[list[Config], list[tuple[str
     configs: list[Config] = []
     problems: list[tuple[str, str]] = []
     for directory in search_path() if paths is None else paths:
-        try:
-            names = sorted(os.listdir(directory))
-        except OSError:
-            continue  # most of these directories exist nowhere
-        for name in names:
-            if name.endswith((".yml", ".yaml")):
-                file = os.path.join(directory, name)
-                try:
-                    configs += _read(file)
-                except InvalidConfig as error:
-                    problems.append((file, str(error)))
+        for file in files_in(directory):
+            try:
+                configs += _read(file)
+            except InvalidConfig as error:
+                problems.append((file, str(error)))
     return configs, problems
 
 
 def _read(file: str) -> list[Config]:
-    """Give the configurations of one file.
+    """Give the configurations of one file: the file itself, or the sources of an Intake catalog that are ours.
 
     Raises
     ------
     InvalidConfig
         It is no YAML, or holds no mapping.
     """
-    import yaml
-
-    try:
-        with open(file, encoding="utf-8") as stream:
-            content = yaml.safe_load(stream)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InvalidConfig(str(error)) from None
-    if not isinstance(content, dict):
-        raise InvalidConfig(
-            f"it holds {content!r:.60} where lines such as 'path: /data/beamtime' are due (mind the space)"
-        )
-    sources = content.get("sources")
-    if not isinstance(sources, Mapping):
-        return [Config(Path(file).stem, file, content)]
-    directory = os.path.dirname(os.path.abspath(file))
-    return [
-        Config(str(name), file, _from_intake(source, directory))
-        for name, source in sources.items()
-        if isinstance(source, Mapping) and source.get("driver") == _DRIVER
-    ]
-
-
-def _from_intake(source: Mapping[str, Any], directory: str) -> dict[str, Any]:
-    """Translate a source of an Intake catalog."""
-    arguments = dict(source.get("args") or {})
-    url = arguments.pop("url", None) or arguments.pop("path", "")
-    if isinstance(url, str):
-        arguments["path"] = url.replace("{{ CATALOG_DIR }}", directory).replace("{{CATALOG_DIR}}", directory)
-    if source.get("description"):
-        arguments["description"] = source["description"]
-    return arguments
+    content = read_mapping(file)
+    if isinstance(content.get("sources"), dict):
+        return [source.config for source in sources_of(content, file) if source.config is not None]
+    return [Config(Path(file).stem, file, content)]

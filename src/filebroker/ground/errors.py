@@ -83,6 +83,10 @@ class MissingAsset(FilebrokerError, FileNotFoundError):
     """A file that holds external data is not where its resource says."""
 
 
+class AssetExists(FilebrokerError, FileExistsError):
+    """A file would have been copied in the place of another one."""
+
+
 class UnreadableAsset(FilebrokerError, OSError):
     """A file that holds external data is there, and cannot be read, or does not hold what was declared."""
 
@@ -96,6 +100,10 @@ class UnknownStream(FilebrokerError, KeyError, AttributeError):
 
     An `AttributeError` too, for ``run.name``.
     """
+
+
+class UnknownField(FilebrokerError, KeyError):
+    """No event of the given runs has the field that was asked for."""
 
 
 class InvalidFill(FilebrokerError, ValueError):
@@ -118,10 +126,10 @@ class ConfigNotFound(FilebrokerError, FileNotFoundError):
     """No configuration file has the given name."""
 
 
-class UnknownCatalogName(FilebrokerError, AttributeError):
-    """``Broker.named`` was asked for a name that no configuration has.
+class UnknownCatalogName(FilebrokerError, AttributeError, KeyError):
+    """A catalog was asked for by a name that no configuration has.
 
-    An `AttributeError`, because databroker raises one.
+    An `AttributeError`, because ``Broker.named`` of databroker raises one, and a `KeyError` for ``catalog[name]``.
     """
 
 

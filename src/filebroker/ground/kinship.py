@@ -27,7 +27,7 @@ def akin(error: type[_Error], package: str, name: str) -> type[_Error]:
         A subclass of both where the package is in use, else ``error`` itself.
     """
     other = getattr(sys.modules.get(package), name, None)
-    return error if other is None else _both(error, other)
+    return error if other is None else _both(error, other)  # type: ignore[arg-type]
 
 
 @cache

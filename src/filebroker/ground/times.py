@@ -3,7 +3,7 @@
 import math
 import re
 import reprlib
-from datetime import date, datetime, time as time_of_day
+from datetime import date, datetime, time as time_of_day, tzinfo
 
 import numpy as np
 
@@ -33,7 +33,7 @@ def local(time: object) -> str:
         return repr(time)
 
 
-def parse(time: object) -> float:
+def parse(time: object, zone: tzinfo | None = None) -> float:
     """Read a time as people write it.
 
     Parameters
@@ -42,6 +42,8 @@ def parse(time: object) -> float:
         Seconds since 1970, a datetime (of pandas and numpy as well), a date, or a string: ``2026``,
         ``2026-11``, ``2026-11-22``, or a day followed by ``14``, ``14:32`` or ``14:32:05``, unpadded as well;
         or what `datetime.fromisoformat` reads.  What names no zone is in the local one.
+    zone
+        That of a time that names none; None for the local one.
 
     Returns
     -------
@@ -61,7 +63,7 @@ def parse(time: object) -> float:
     1795357925.0
     """
     if isinstance(time, str):
-        return _seconds(_from_text(time))
+        return _seconds(_from_text(time), zone)
     given = time
     if isinstance(time, np.datetime64):
         time = time.astype("datetime64[us]").item()
@@ -69,9 +71,9 @@ def parse(time: object) -> float:
     if hasattr(time, "to_pydatetime"):  # pandas takes a time without a zone for UTC
         time = time.to_pydatetime(warn=False)
     if isinstance(time, datetime):
-        return _seconds(time)
+        return _seconds(time, zone)
     if isinstance(time, date):
-        return _seconds(datetime.combine(time, time_of_day()))
+        return _seconds(datetime.combine(time, time_of_day()), zone)
     try:
         seconds = math.nan if isinstance(time, bool | bytes | bytearray) else float(time)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
@@ -96,20 +98,21 @@ def _from_text(text: str) -> datetime:
         raise InvalidQuery(f"failed to parse time: {reprlib.repr(text)} ({error}); give {_FORMS}") from None
 
 
-def _seconds(moment: datetime) -> float:
-    """Give a moment in seconds since 1970; refuse one that local clocks never showed, or showed twice."""
+def _seconds(moment: datetime, zone: tzinfo | None) -> float:
+    """Give a moment in seconds since 1970; refuse one that clocks of the zone never showed, or showed twice."""
     if moment.tzinfo is not None:
         return moment.timestamp()
     try:
-        first, second = moment.replace(fold=0).timestamp(), moment.replace(fold=1).timestamp()
+        first, second = (moment.replace(tzinfo=zone, fold=fold).timestamp() for fold in (0, 1))
     except (ValueError, OverflowError, OSError) as error:
         raise InvalidQuery(f"failed to parse time: {moment} is out of range: {error}") from None
+    clocks = "local clocks" if zone is None else f"clocks of {zone}"
     if first < second:
         raise akin(InvalidQuery, "pytz", "AmbiguousTimeError")(
-            f"{moment} was shown twice by local clocks, which were set back; name the zone, as in '{moment}+01:00'",
+            f"{moment} was shown twice by {clocks}, which were set back; name the zone, as in '{moment}+01:00'",
         )
     if first > second:
         raise akin(InvalidQuery, "pytz", "NonExistentTimeError")(
-            f"{moment} was never shown by local clocks, which were set forward; give an hour later or earlier",
+            f"{moment} was never shown by {clocks}, which were set forward; give an hour later or earlier",
         )
     return first

@@ -35,10 +35,13 @@ class Page:
     ----------
     table
         As read from Parquet, or as made by `to_table`.
+    names
+        The columns that the page has, if not all were read.
     """
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table, names: Sequence[str] | None = None) -> None:
         self.table = table
+        self._names = table.column_names if names is None else names
         self.footer: dict[str, Any] = codec.loads(table.schema.metadata[FOOTER_KEY])
         self.rows: int = table.num_rows
         # Looking a column up by its name costs pyarrow time in proportion to their number.
@@ -166,7 +169,9 @@ class Page:
 
     def timestamps(self) -> dict[str, list[Any]]:
         """Give the timestamps by data key, `ABSENT` where an event lacks the key."""
-        keys = self.footer.get("timestamps", [item.key for item in self.data_columns])
+        keys = self.footer.get("timestamps")
+        if keys is None:  # those of all data, in their order
+            keys = [self._data_column(name).key for name in self._names if is_data(name)]
         stamps: dict[str, list[Any]] = {}
         if self.has("_timestamps"):
             matrix = _joined(self._columns["_timestamps"]).flatten().to_numpy().reshape(self.rows, len(keys))

@@ -20,7 +20,8 @@ _ROW_GROUP_BYTES = 16 << 20
 _UNTHREADED_ROWS = 50_000
 
 #: Which columns of a page to read.
-Columns = Literal["all", "shown", "data", "uids", "descriptors"]
+Columns = Literal["all", "shown", "data", "timestamps", "uids", "descriptors"]
+_STAMPS = ("seq_num", "_timestamps", "_ts.")
 _SINGLE = {"uids": "_uid", "descriptors": "_descriptor"}
 
 
@@ -147,8 +148,8 @@ class PageFile:
         Parameters
         ----------
         columns
-            ``all``; ``shown``, what a table shows: seq_num, time and data; ``data`` alone; ``uids`` or
-            ``descriptors`` of the events.
+            ``all``; ``shown``, what a table shows: seq_num, time and data; ``data`` alone; ``timestamps``, ``uids``
+            or ``descriptors`` of the events.
         keys
             Data keys to read; None for all.  Unknown keys are passed over.
 
@@ -160,6 +161,8 @@ class PageFile:
         wanted = self._names
         if columns in _SINGLE:
             wanted = [name for name in wanted if name.removeprefix("_x.") in (_SINGLE[columns], "seq_num")]
+        elif columns == "timestamps":
+            wanted = [name for name in wanted if name.removeprefix("_x.").startswith(_STAMPS)]
         elif columns != "all":
             names = None if keys is None else {column_name(key) for key in keys}
             bare = {name: name.removeprefix("_x.") for name in wanted}
@@ -176,4 +179,4 @@ class PageFile:
             )
         except (pa.ArrowException, OSError) as error:
             raise DamagedRun(f"{self.name} cannot be read: {error}") from error
-        return Page(table)
+        return Page(table, self._names)

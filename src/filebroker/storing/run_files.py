@@ -245,6 +245,11 @@ class RunFiles:
         return self._copy(self._lines[0])
 
     @property
+    def uid(self) -> str:
+        """The run's uid."""
+        return str(self._lines[0].doc["uid"])
+
+    @property
     def stop(self) -> Document | None:
         """The stop document, None while there is none."""
         last = self._lines[-1]
@@ -293,7 +298,9 @@ class RunFiles:
 
     @staticmethod
     def _copy(line: Line) -> Document:
-        document: Document = codec.plain(line.doc)
+        # Journalled events may hold arrays.
+        is_event = line.name in ("event", "event_page")
+        document: Document = codec.plain(line.doc) if is_event else codec.copied(line.doc)
         return document
 
     # -- pages

@@ -1,0 +1,358 @@
+"""The values that detectors have streamed into files, by the seq_num of their events."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from filebroker.assets.handlers import Handlers
+from filebroker.assets.resources import StreamResource, normalised
+from filebroker.assets.shapes import declared
+from filebroker.assets.sources import Claim, Source, source
+from filebroker.assets.spans import Span, Spans
+from filebroker.ground.cautions import warn
+from filebroker.ground.errors import AssetWarning, FilebrokerError, UnknownDatum, UnreadableAsset
+from filebroker.ground.kinship import akin
+
+#: What the ``external`` of a data key begins with whose values are streamed.
+_STREAMED = "STREAM:"
+
+
+class StreamAssets:
+    """The stream_resource and stream_datum documents of one run.
+
+    Parameters
+    ----------
+    documents
+        Pairs of name and document.  Only descriptors, stream_resources and stream_datums are looked at.
+    handlers
+        Who reads what, and where roots have moved.
+
+    Attributes
+    ----------
+    resources : list of dict
+        The stream_resource documents.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from filebroker.assets.handlers import Handlers
+    >>> np.save("image_0.npy", np.zeros((2, 3)))
+    >>> key = {"source": "sim", "dtype": "array", "shape": [2, 3], "external": "STREAM:"}
+    >>> resource = {"uid": "r", "data_key": "image", "uri": "image", "parameters": {"template": "_{:d}.npy"}}
+    >>> resource["mimetype"] = "multipart/related;type=application/x-npy"
+    >>> span = {"seq_nums": {"start": 1, "stop": 2}, "indices": {"start": 0, "stop": 1}}
+    >>> documents = [
+    ...     ("descriptor", {"uid": "d", "data_keys": {"image": key}}),
+    ...     ("stream_resource", resource),
+    ...     ("stream_datum", {"uid": "r/0", "stream_resource": "r", "descriptor": "d", **span}),
+    ... ]
+    >>> assets = StreamAssets(documents, Handlers())
+    >>> assets.keys(["d"])
+    ['image']
+    >>> assets.series("image", ["d"]).load(1).shape
+    (2, 3)
+    """
+
+    def __init__(self, documents: Iterable[tuple[str, Mapping[str, Any]]], handlers: Handlers) -> None:
+        self.handlers = handlers
+        self.resources: list[Mapping[str, Any]] = []
+        self._normalised: dict[str, StreamResource] = {}
+        self._data_keys: dict[str, Mapping[str, Any]] = {}
+        self._datums: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        self._warned: set[str] = set()
+        later = []
+        for name, doc in documents:
+            if name == "descriptor":
+                self._data_keys[doc["uid"]] = doc["data_keys"]
+            elif name == "stream_resource" and doc["uid"] not in self._normalised:
+                self.resources.append(doc)
+                self._normalised[doc["uid"]] = normalised(doc)
+            elif name == "stream_datum":
+                later.append(doc)
+        for doc in later:
+            resource = self._normalised.get(doc["stream_resource"])
+            if resource is not None:
+                self._datums.setdefault((doc["descriptor"], resource.data_key), []).append(doc)
+
+    def keys(self, descriptor_uids: Iterable[str]) -> list[str]:
+        """Give the data keys whose values are streamed into files.
+
+        Those are the ones that a stream_resource has values of, and those that are declared so, although nothing was
+        written yet.
+
+        Parameters
+        ----------
+        descriptor_uids
+            The descriptors of a stream.
+        """
+        uids = list(descriptor_uids)
+        written = {key for uid, key in self._datums if uid in uids}
+        found: dict[str, None] = {}
+        for uid in uids:
+            for key, described in self._data_keys.get(uid, {}).items():
+                if key in written or str(described.get("external", "")).startswith(_STREAMED):
+                    found[key] = None
+        return list(found) + sorted(written - set(found))
+
+    def series(self, data_key: str, descriptor_uids: Iterable[str]) -> "Series":
+        """Give the values of a data key.
+
+        Parameters
+        ----------
+        data_key
+            One of `keys`.
+        descriptor_uids
+            The descriptors of a stream.
+        """
+        uids = list(descriptor_uids)
+        declarations = [keys[data_key] for uid in uids if data_key in (keys := self._data_keys.get(uid, {}))]
+        described = declarations[0] if declarations else {}
+        datums = [doc for uid in uids for doc in self._datums.get((uid, data_key), ())]
+        return Series(data_key, described, datums, self._normalised, self.handlers, self._warned)
+
+    def files_of(self, resource: Mapping[str, Any]) -> list[str]:
+        """Give the files of a stream_resource, where they should be now; none if no value of it was written.
+
+        Raises
+        ------
+        MissingHandler
+            Nothing reads files of its mimetype.
+        """
+        data_key = self._normalised[resource["uid"]].data_key
+        series = self.series(data_key, self._data_keys)
+        return series.files_of(resource["uid"])
+
+
+class Series:
+    """The values of one data key, by seq_num.
+
+    Parameters
+    ----------
+    data_key
+        The data key.
+    described
+        What the descriptor says of it.
+    datums
+        Its stream_datum documents; where two speak of the same event, the later one holds.
+    resources
+        Stream resources, by uid.
+    handlers
+        Who reads what, and where roots have moved.
+    warned
+        The data keys of the run whose shape was warned of; it is added to.
+
+    Attributes
+    ----------
+    seq_nums : list of range
+        Which events have a value.
+    """
+
+    def __init__(
+        self,
+        data_key: str,
+        described: Mapping[str, Any],
+        datums: Sequence[Mapping[str, Any]],
+        resources: Mapping[str, StreamResource],
+        handlers: Handlers,
+        warned: set[str],
+    ) -> None:
+        self.data_key = data_key
+        self.handlers = handlers
+        self._described = described
+        self._warned = warned
+        self._spans = Spans()
+        for doc in datums:
+            self._spans.add(_span(doc))
+        self._resources = {uid: resources[uid] for uid in dict.fromkeys(doc["stream_resource"] for doc in datums)}
+        self._claims = _claims(datums)
+        self._sources: dict[str, Source] = {}
+        self._looked: tuple[tuple[int, ...], np.dtype[Any]] | None = None
+        self.seq_nums = self._spans.ranges()
+
+    def __repr__(self) -> str:
+        return f"<Series {self.data_key!r}: {sum(map(len, self.seq_nums))} values in {len(self._resources)} resources>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_sources": {}}
+
+    def __contains__(self, seq_num: object) -> bool:
+        return isinstance(seq_num, int | np.integer) and self._spans.find(int(seq_num)) is not None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one event's value: that in the file, or the declared one if the file cannot be opened.
+
+        Raises
+        ------
+        MissingAsset, UnreadableAsset, MissingHandler
+            The file cannot be opened, and the declaration leaves lengths open.
+        """
+        return self._look()[0]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the elements of a value; see `shape`."""
+        return self._look()[1]
+
+    def load(self, seq_num: int) -> np.ndarray[Any, Any] | np.generic:
+        """Read the value of one event, and nothing else.
+
+        Raises
+        ------
+        UnknownDatum
+            The event has no value.  It is also event-model's `UnresolvableForeignKeyError`.
+        MissingAsset
+            A file is not where its stream_resource says.
+        UnreadableAsset
+            A file cannot be read, or has fewer values than its stream_datum documents claim.
+        MissingHandler
+            Nothing reads files of this kind.
+
+        Warns
+        -----
+        AssetWarning
+            The value is not of the declared shape; this is said once a run and data key.
+        """
+        span = self._span_of(seq_num)
+        index = span.index(seq_num)
+        value: np.ndarray[Any, Any] | np.generic = self._read(span.resource, index, index + 1)[0]
+        return value
+
+    def read(self, seq_nums: Sequence[int]) -> np.ndarray[Any, Any]:
+        """Read the values of several events, with one reading for those that follow each other.
+
+        Parameters
+        ----------
+        seq_nums
+            Of the events, in any order.
+
+        Returns
+        -------
+        numpy.ndarray
+            Of shape ``(n, *shape)``.
+
+        Raises
+        ------
+        UnknownDatum, MissingAsset, UnreadableAsset, MissingHandler
+            As `load`.  `UnreadableAsset` also if the values differ in shape.
+        """
+        if not len(seq_nums):
+            return np.empty((0, *self.shape), self.dtype)
+        parts = [self._read(*part) for part in self._parts(seq_nums)]
+        shapes = {part.shape[1:] for part in parts}
+        if len(shapes) > 1:
+            raise UnreadableAsset(
+                f"the values of {self.data_key!r} differ in shape from file to file, so that they cannot be put "
+                f"together: {', '.join(map(str, sorted(shapes)))}; load them one by one"
+            )
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def datum_of(self, seq_num: int) -> str:
+        """Give the uid of the stream_datum that tells where an event's value is.
+
+        Raises
+        ------
+        UnknownDatum
+            The event has no value.
+        """
+        return self._span_of(seq_num).uid
+
+    def files_of(self, resource_uid: str) -> list[str]:
+        """Give the files of one of the stream_resources, where they should be now.
+
+        Raises
+        ------
+        MissingHandler
+            Nothing reads files of its mimetype.
+        """
+        return self._source(resource_uid).files() if resource_uid in self._resources else []
+
+    def _span_of(self, seq_num: int) -> Span:
+        span = self._spans.find(int(seq_num))
+        if span is None:
+            raise akin(UnknownDatum, "event_model", "UnresolvableForeignKeyError")(
+                f"event {seq_num} has no value of {self.data_key!r}: no stream_datum speaks of it. "
+                f"Those of these events are there: {_listed(self.seq_nums)}"
+            )
+        return span
+
+    def _parts(self, seq_nums: Sequence[int]) -> list[tuple[str, int, int]]:
+        """Give the resource and range of indices of each run of values that follow each other in a file."""
+        parts: list[tuple[str, int, int]] = []
+        for seq_num in seq_nums:
+            span = self._span_of(seq_num)
+            index = span.index(int(seq_num))
+            if parts and parts[-1][0] == span.resource and parts[-1][2] == index:
+                parts[-1] = (span.resource, parts[-1][1], index + 1)
+            else:
+                parts.append((span.resource, index, index + 1))
+        return parts
+
+    def _read(self, resource_uid: str, start: int, stop: int) -> np.ndarray[Any, Any]:
+        chosen = self._source(resource_uid)
+        values = chosen.read(start, stop)
+        self._check(chosen, values.shape[1:])
+        return values
+
+    def _check(self, chosen: Source, shape: tuple[int, ...]) -> None:
+        if chosen.agrees or self.data_key in self._warned:
+            return
+        self._warned.add(self.data_key)
+        warn(
+            f"the values of {chosen.resource.about} are of shape {shape}, and not "
+            f"{tuple(self._described.get('shape') or ())} as their descriptor declares; they are given as they are",
+            AssetWarning,
+        )
+
+    def _source(self, resource_uid: str) -> Source:
+        resource = self._resources[resource_uid]
+        chosen = source(
+            resource, declared(self._described, resource.parameters), self._claims[resource_uid], self.handlers
+        )
+        known = self._sources.setdefault(resource_uid, chosen)
+        if type(known) is not type(chosen):
+            known = self._sources[resource_uid] = chosen
+        return known
+
+    def _look(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Give shape and type: those of the file, which are looked up once."""
+        if self._looked is not None:
+            return self._looked
+        want = declared(self._described, {})
+        first = next(iter(self._spans), None)
+        if first is None:
+            return want.complete or (), want.dtype
+        try:
+            chosen = self._source(first.resource)
+            self._looked = chosen.look()
+            self._check(chosen, self._looked[0])
+        except FilebrokerError:
+            want = declared(self._described, self._resources[first.resource].parameters)
+            if want.complete is None:
+                raise
+            return want.complete, want.dtype
+        return self._looked
+
+
+def _span(doc: Mapping[str, Any]) -> Span:
+    numbers, indices = doc["seq_nums"], doc["indices"]
+    length = min(numbers["stop"] - numbers["start"], indices["stop"] - indices["start"])
+    return Span(numbers["start"], numbers["start"] + length, doc["stream_resource"], indices["start"], doc["uid"])
+
+
+def _claims(datums: Sequence[Mapping[str, Any]]) -> dict[str, Claim]:
+    """Give what is claimed to be in each resource."""
+    claims: dict[str, Claim] = {}
+    before = 0
+    for doc in datums:
+        uid, start, stop = doc["stream_resource"], doc["indices"]["start"], doc["indices"]["stop"]
+        known = claims.get(uid) or Claim(start, stop, before)
+        claims[uid] = Claim(min(known.first, start), max(known.stop, stop), known.before)
+        before = max(before, stop)
+    return claims
+
+
+def _listed(ranges: Sequence[range]) -> str:
+    written = [f"{part.start} to {part.stop - 1}" if len(part) > 1 else str(part.start) for part in ranges[:5]]
+    return (", ".join(written) + (", ..." if len(ranges) > 5 else "")) or "none"

@@ -1,0 +1,120 @@
+"""The read-only dicts in which databroker v2 handed out documents."""
+
+import copy
+from pprint import pformat
+from typing import Any, NoReturn
+
+
+class NotMutable(TypeError):
+    """A document was to be changed; ``to_dict()`` gives a copy that can be."""
+
+
+class Document(dict[str, Any]):
+    """A document that cannot be changed, except inside its values.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As for `dict`.
+
+    Examples
+    --------
+    >>> start = Start(uid="84d9ee44", scan_id=5)
+    >>> start
+    Start({'uid': '84d9ee44', 'scan_id': 5})
+    >>> start["scan_id"] = 6
+    Traceback (most recent call last):
+        ...
+    filebroker.faces.documents.NotMutable: a document cannot be changed; to_dict() gives a copy that can be
+    >>> start.to_dict() | {"scan_id": 6}
+    {'uid': '84d9ee44', 'scan_id': 6}
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({dict(self)})"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(f"{type(self).__name__}({pformat(dict(self))})")
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise NotMutable("a document cannot be changed; to_dict() gives a copy that can be")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    update = pop = popitem = clear = setdefault = _refuse
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give a deep copy that can be changed."""
+        return copy.deepcopy(dict(self))
+
+    def __copy__(self) -> "Document":
+        return type(self)(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Document":
+        return type(self)(copy.deepcopy(dict(self), memo))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self),)
+
+    def __dask_tokenize__(self) -> Any:
+        # What has a uid never changes; without one the content tells.
+        identity = self.get("uid", self.get("datum_id", dict(self)))
+        return type(self).__name__, identity
+
+
+class Start(Document):
+    """The first document of a run."""
+
+    __slots__ = ()
+
+
+class Stop(Document):
+    """The last document of a run."""
+
+    __slots__ = ()
+
+
+class Descriptor(Document):
+    """What a stream's events hold."""
+
+    __slots__ = ()
+
+
+class Resource(Document):
+    """Where external data are."""
+
+    __slots__ = ()
+
+
+class Event(Document):
+    """One row of a stream."""
+
+    __slots__ = ()
+
+
+class EventPage(Document):
+    """Several rows of a stream."""
+
+    __slots__ = ()
+
+
+class Datum(Document):
+    """A part of a resource."""
+
+    __slots__ = ()
+
+
+class DatumPage(Document):
+    """Several parts of a resource."""
+
+    __slots__ = ()
+
+
+#: The classes of the documents that a run hands out; all others are plain dicts.
+CLASSES: dict[str, type[Document]] = {
+    "start": Start,
+    "stop": Stop,
+    "descriptor": Descriptor,
+    "resource": Resource,
+}

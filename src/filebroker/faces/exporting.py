@@ -1,0 +1,99 @@
+"""Giving runs to another broker, with the files that they refer to."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import fsspec
+
+from filebroker.assets.copies import relocated
+from filebroker.assets.places import is_url, local_path
+from filebroker.faces.header import Header
+from filebroker.faces.registry import Registry
+from filebroker.ground.documents import Document
+from filebroker.ground.errors import MissingAsset
+
+
+class Sink(Protocol):
+    """What takes documents, such as a broker."""
+
+    def insert(self, name: str, doc: Any) -> Any:
+        """Take a document."""
+
+
+def export(
+    registry: Registry,
+    headers: Iterable[Header],
+    sink: Sink,
+    new_root: str | None = None,
+    copy_keywords: Mapping[str, Any] | None = None,
+) -> list[tuple[str, str]]:
+    """Insert every document of some runs into another broker; see `Broker.export`.
+
+    Parameters
+    ----------
+    registry
+        That of the broker of the headers.
+    headers
+        The runs.
+    sink
+        The other broker.
+    new_root
+        Where to copy the files of resources to, None to leave them where they are.
+    copy_keywords
+        For `Registry.copy_files`.
+    """
+    pairs: list[tuple[str, str]] = []
+    for header in headers:
+        keywords = {"run_start_uid": header.uid, **(copy_keywords or {})}
+        for name, doc in header.plain_documents():
+            if new_root is not None and name in ("resource", "stream_resource"):
+                resource = doc if name == "resource" else _as_resource(doc)
+                pairs += registry.copy_files(resource, new_root, **keywords)
+                changed = relocated(resource, os.path.abspath(new_root))
+                sink.insert(name, changed if name == "resource" else {**doc, "uri": _uri(changed)})
+            else:
+                sink.insert(name, doc)
+    return pairs
+
+
+def export_size(headers: Iterable[Header]) -> float:
+    """Give how large the files are that some runs refer to; see `Broker.export_size`.
+
+    Parameters
+    ----------
+    headers
+        The runs.
+
+    Returns
+    -------
+    float
+        In GB, of 1e9 bytes.
+    """
+    files = {
+        file
+        for header in headers
+        for name, doc in header.plain_documents()
+        if name in ("resource", "stream_resource")
+        for file in header.files_of(doc)
+    }
+    return sum(map(_size, files)) * 1e-9
+
+
+def _as_resource(doc: Document) -> Document:
+    """Give a stream resource with its path where a resource has it."""
+    path = local_path(doc["uri"])
+    return {**doc, "root": path[: len(path) - len(path.lstrip("/"))], "resource_path": path.lstrip("/")}
+
+
+def _uri(resource: Document) -> str:
+    path = os.path.join(resource["root"], resource["resource_path"])
+    return Path(path).as_uri().replace("file://", "file://localhost", 1) + "/" * path.endswith("/")
+
+
+def _size(file: str) -> int:
+    try:
+        return int(fsspec.core.url_to_fs(file)[0].size(file)) if is_url(file) else os.path.getsize(file)
+    except FileNotFoundError as error:
+        raise MissingAsset(f"{file} is not there; db.reg.root_map tells where files have moved") from error

@@ -1,0 +1,40 @@
+"""Runs for the visualisation package glue."""
+
+from typing import Any
+
+from filebroker.faces.header import Header
+from filebroker.ground.errors import MissingPackage
+
+__all__ = ["read_header"]
+
+
+def read_header(header: Header) -> list[Any]:
+    """Give each stream of a run as data for glue.
+
+    Parameters
+    ----------
+    header
+        The run.
+
+    Returns
+    -------
+    list of glue.core.data.Data
+        One a stream, labelled ``STREAM_UID``, with the columns of its table as components.
+
+    Raises
+    ------
+    MissingPackage
+        glue is not installed.
+    """
+    try:
+        from glue.core.data import Data
+    except ModuleNotFoundError as error:
+        raise MissingPackage("this needs glue, which is not installed: pip install glueviz") from error
+    read = []
+    for stream in header.stream_names:
+        data = Data(label=f"{stream}_{header.start['uid']}")
+        table = header.table(stream, fill=True)
+        for name in table.columns:
+            data.add_component(table[name], str(name))
+        read.append(data)
+    return read
