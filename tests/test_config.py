@@ -99,6 +99,12 @@ def test_the_first_place_wins_and_a_warning_names_both(own: Path, own_home: Path
     assert len(Broker.named("beamtime").catalog) == 1
 
 
+def test_the_shipped_example_is_replaced_in_silence(own: Path, tmp_path: Path) -> None:
+    (own / "example.yml").write_text(f"description: mine\npath: {tmp_path}\n")
+    assert list_configs() == ["example"]
+    assert describe_configs() == {"example": "mine"}
+
+
 def test_every_place_is_named_when_a_name_is_not_found() -> None:
     with pytest.raises(UnknownCatalogName) as caught:
         Broker.named("nosuch")
@@ -143,6 +149,14 @@ def test_a_file_that_is_no_configuration_never_hides_the_others(own: Path, conte
 def test_the_legacy_configuration_is_left_out(own: Path) -> None:
     (own / "_legacy_config.yml").write_text("path: /x\n")
     assert list_configs() == ["example"]
+    assert describe_configs().keys() == {"example"}
+    assert lookup_config("_legacy_config") == {"path": "/x"}
+
+
+def test_the_message_of_a_missing_file_leaves_the_legacy_configuration_out(own: Path) -> None:
+    (own / "_legacy_config.yml").write_text("path: /x\n")
+    with pytest.raises(ConfigNotFound, match="The names known are example"):
+        lookup_config("nosuch")
 
 
 def test_other_directories_can_be_given(tmp_path: Path) -> None:

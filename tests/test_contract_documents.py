@@ -13,6 +13,7 @@ from ophyd import Component, Device, sim
 import factories
 from factories import T0
 from filebroker import ALL, Broker, DeprecatedDoct, temp, wrap_in_deprecated_doct, wrap_in_doct
+from filebroker.assets.handlers import Handlers
 
 
 @pytest.fixture
@@ -613,6 +614,7 @@ def test_references_are_given_unfilled(plain):
 
 
 def test_filling_without_a_handler_is_a_key_error_when_iterated(db):
+    db.handlers = Handlers(discover=False)
     header = insert(db, with_images(2))
     for read in (
         *(lambda: header.events(fill=True), lambda: header.documents(fill=True), lambda: header.data("img")),

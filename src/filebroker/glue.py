@@ -1,5 +1,6 @@
 """Runs for the visualisation package glue."""
 
+from importlib import import_module
 from typing import Any
 
 from filebroker.faces.header import Header
@@ -27,12 +28,12 @@ def read_header(header: Header) -> list[Any]:
         glue is not installed.
     """
     try:
-        from glue.core.data import Data
+        glue: Any = import_module("glue.core.data")
     except ModuleNotFoundError as error:
         raise MissingPackage("this needs glue, which is not installed: pip install glueviz") from error
     read = []
     for stream in header.stream_names:
-        data = Data(label=f"{stream}_{header.start['uid']}")
+        data = glue.Data(label=f"{stream}_{header.start['uid']}")
         table = header.table(stream, fill=True)
         for name in table.columns:
             data.add_component(table[name], str(name))

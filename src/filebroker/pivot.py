@@ -10,7 +10,7 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from filebroker.ground.documents import Document
-from filebroker.ground.errors import InvalidDocument, InvalidQuery
+from filebroker.ground.errors import UnfitEvents
 
 __all__ = ["pivot_timeseries", "reset_time", "zip_events"]
 
@@ -38,10 +38,8 @@ def pivot_timeseries(
 
     Raises
     ------
-    InvalidQuery
-        A field is to be taken apart and kept.
-    InvalidDocument
-        A field to be taken apart is no array, or is not as long as the others.
+    UnfitEvents
+        A field is to be taken apart and kept, or is no array, or is not as long as the others.
 
     Examples
     --------
@@ -54,7 +52,7 @@ def pivot_timeseries(
     static = list(static_keys or ())
     both = sorted(set(pivot_keys) & set(static))
     if both:
-        raise InvalidQuery(f"{', '.join(both)} cannot be both taken apart and kept")
+        raise UnfitEvents(f"{', '.join(both)} cannot be both taken apart and kept")
     numbers = 0
     made: Document | None = None
     for event in events:
@@ -71,10 +69,10 @@ def _check_arrays(descriptor: Document, keys: Sequence[str]) -> None:
     data_keys = descriptor["data_keys"]
     for key in keys:
         if data_keys[key]["dtype"] != "array":
-            raise InvalidDocument(f"{key!r} cannot be taken apart: its descriptor says {data_keys[key]['dtype']}")
+            raise UnfitEvents(f"{key!r} cannot be taken apart: its descriptor says {data_keys[key]['dtype']}")
     lengths = {key: data_keys[key]["shape"][0] for key in keys}
     if len(set(lengths.values())) > 1:
-        raise InvalidDocument(f"arrays of different lengths cannot be taken apart together: {lengths}")
+        raise UnfitEvents(f"arrays of different lengths cannot be taken apart together: {lengths}")
 
 
 def _taken_apart(event: Document, made: Document, keys: Sequence[str], static: Sequence[str]) -> Iterator[Document]:
@@ -110,7 +108,7 @@ def zip_events(*evs: Iterable[Document], lazy: bool = True) -> Iterator[Document
 
     Raises
     ------
-    InvalidDocument
+    UnfitEvents
         The streams are not as they have to be.
 
     Examples
@@ -124,18 +122,18 @@ def zip_events(*evs: Iterable[Document], lazy: bool = True) -> Iterator[Document
     if not lazy:
         streams = [list(events) for events in evs]
         if len(set(map(len, streams))) > 1:
-            raise InvalidDocument(f"the streams are not equally long, but have {[len(s) for s in streams]} events")
+            raise UnfitEvents(f"the streams are not equally long, but have {[len(s) for s in streams]} events")
         evs = tuple(streams)
     made: Document | None = None
     uids: list[Any] = []
     for number, events in enumerate(zip_longest(*evs)):
         if any(event is None for event in events):
-            raise InvalidDocument(f"the streams are not equally long: one of them ends after {number} events")
+            raise UnfitEvents(f"the streams are not equally long: one of them ends after {number} events")
         descriptors = [event["descriptor"] for event in events]
         if made is None:
             made, uids = _zipped(descriptors), [doc["uid"] for doc in descriptors]
         if [doc["uid"] for doc in descriptors] != uids:
-            raise InvalidDocument(f"event {number} of one of the streams has another descriptor than those before")
+            raise UnfitEvents(f"event {number} of one of the streams has another descriptor than those before")
         yield {
             **{"uid": str(uuid.uuid4()), "time": time.time(), "descriptor": made, "seq_no": number},
             **{part: _joined(event[part] for event in events) for part in ("data", "timestamps")},
@@ -146,11 +144,11 @@ def _zipped(descriptors: Sequence[Document]) -> Document:
     """Give a descriptor with the fields of several."""
     runs = {doc["run_start"] for doc in descriptors}
     if len(runs) > 1:
-        raise InvalidDocument(f"the streams are not of one run, but of {', '.join(sorted(map(str, runs)))}")
+        raise UnfitEvents(f"the streams are not of one run, but of {', '.join(sorted(map(str, runs)))}")
     fields = list(chain.from_iterable(doc["data_keys"] for doc in descriptors))
     if len(set(fields)) < len(fields):
         twice = sorted({field for field in fields if fields.count(field) > 1})
-        raise InvalidDocument(f"the streams have fields in common: {', '.join(twice)}")
+        raise UnfitEvents(f"the streams have fields in common: {', '.join(twice)}")
     return _descriptor(descriptors[0], _joined(doc["data_keys"] for doc in descriptors))
 
 

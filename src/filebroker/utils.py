@@ -7,15 +7,29 @@ from datetime import tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from filebroker.faces.filtering import ALL
+from filebroker.faces.wrapping import DeprecatedDoct, wrap_in_deprecated_doct, wrap_in_doct
 from filebroker.ground import times
-from filebroker.ground.config import search_path
-from filebroker.ground.errors import InvalidQuery
+from filebroker.ground.config import describe_configs, list_configs, lookup_config, search_path
+from filebroker.ground.errors import DuplicateHandler, InvalidQuery
+from filebroker.ground.intake_files import catalog_search_path
 from filebroker.ground.kinship import akin
 
 __all__ = [
-    *("ALL", "CONFIG_SEARCH_PATH", "DOCT_NAMES", "DeprecatedDoct", "DuplicateHandler", "LazyMap"),
-    *("catalog_search_path", "describe_configs", "ensure_path_exists", "get_fields", "list_configs", "lookup_config"),
-    *("normalize_human_friendly_time", "wrap_in_deprecated_doct", "wrap_in_doct"),
+    "ALL",
+    "DOCT_NAMES",
+    "DeprecatedDoct",
+    "DuplicateHandler",
+    "LazyMap",
+    "catalog_search_path",
+    "describe_configs",
+    "ensure_path_exists",
+    "get_fields",
+    "list_configs",
+    "lookup_config",
+    "normalize_human_friendly_time",
+    "wrap_in_deprecated_doct",
+    "wrap_in_doct",
 ]
 
 #: What people call each kind of document.

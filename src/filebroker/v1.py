@@ -4,10 +4,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from filebroker.faces.broker import Broker
+from filebroker.faces.filtering import ALL
+from filebroker.faces.header import Header
+from filebroker.faces.registry import Registry
+from filebroker.faces.results import Results
+from filebroker.faces.temporary import temp, temp_config
+from filebroker.ground.errors import InvalidConfig
 
 __all__ = [
-    *("ALL", "Broker", "Header", "InvalidConfig", "Registry", "Results"),
-    *("from_config", "temp", "temp_config"),
+    "ALL",
+    "Broker",
+    "Header",
+    "InvalidConfig",
+    "Registry",
+    "Results",
+    "from_config",
+    "temp",
+    "temp_config",
 ]
 
 

@@ -8,10 +8,10 @@ import numpy as np
 from filebroker.assets.handlers import Handlers
 from filebroker.assets.resources import StreamResource, normalised
 from filebroker.assets.shapes import declared
-from filebroker.assets.sources import Claim, Source, source
+from filebroker.assets.sources import Claim, Source, source, stacked
 from filebroker.assets.spans import Span, Spans
 from filebroker.ground.cautions import warn
-from filebroker.ground.errors import AssetWarning, FilebrokerError, UnknownDatum, UnreadableAsset
+from filebroker.ground.errors import AssetWarning, FilebrokerError, UnknownDatum
 from filebroker.ground.kinship import akin
 
 #: What the ``external`` of a data key begins with whose values are streamed.
@@ -60,6 +60,7 @@ class StreamAssets:
         self._normalised: dict[str, StreamResource] = {}
         self._data_keys: dict[str, Mapping[str, Any]] = {}
         self._datums: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        self._claims: dict[str, Claim] = {}
         self._warned: set[str] = set()
         later = []
         for name, doc in documents:
@@ -70,10 +71,17 @@ class StreamAssets:
                 self._normalised[doc["uid"]] = normalised(doc)
             elif name == "stream_datum":
                 later.append(doc)
-        for doc in later:
-            resource = self._normalised.get(doc["stream_resource"])
-            if resource is not None:
-                self._datums.setdefault((doc["descriptor"], resource.data_key), []).append(doc)
+        self._sort([doc for doc in later if doc["stream_resource"] in self._normalised])
+
+    def _sort(self, datums: list[Mapping[str, Any]]) -> None:
+        """Sort stream_datum documents by descriptor and data key, and sum up what they say of each resource."""
+        by_key: dict[str, list[Mapping[str, Any]]] = {}
+        for doc in datums:
+            data_key = self._normalised[doc["stream_resource"]].data_key
+            self._datums.setdefault((doc["descriptor"], data_key), []).append(doc)
+            by_key.setdefault(data_key, []).append(doc)
+        for docs in by_key.values():
+            self._claims |= _claims(docs)
 
     def keys(self, descriptor_uids: Iterable[str]) -> list[str]:
         """Give the data keys whose values are streamed into files.
@@ -109,7 +117,8 @@ class StreamAssets:
         declarations = [keys[data_key] for uid in uids if data_key in (keys := self._data_keys.get(uid, {}))]
         described = declarations[0] if declarations else {}
         datums = [doc for uid in uids for doc in self._datums.get((uid, data_key), ())]
-        return Series(data_key, described, datums, self._normalised, self.handlers, self._warned)
+        used = {doc["stream_resource"]: self._normalised[doc["stream_resource"]] for doc in datums}
+        return Series(data_key, described, datums, used, self._claims, self.handlers, self._warned)
 
     def files_of(self, resource: Mapping[str, Any]) -> list[str]:
         """Give the files of a stream_resource, where they should be now; none if no value of it was written.
@@ -136,7 +145,9 @@ class Series:
     datums
         Its stream_datum documents; where two speak of the same event, the later one holds.
     resources
-        Stream resources, by uid.
+        The stream resources that these speak of, by uid.
+    claims
+        What all stream_datum documents of the run say of each resource, by its uid.
     handlers
         Who reads what, and where roots have moved.
     warned
@@ -154,6 +165,7 @@ class Series:
         described: Mapping[str, Any],
         datums: Sequence[Mapping[str, Any]],
         resources: Mapping[str, StreamResource],
+        claims: Mapping[str, Claim],
         handlers: Handlers,
         warned: set[str],
     ) -> None:
@@ -164,8 +176,8 @@ class Series:
         self._spans = Spans()
         for doc in datums:
             self._spans.add(_span(doc))
-        self._resources = {uid: resources[uid] for uid in dict.fromkeys(doc["stream_resource"] for doc in datums)}
-        self._claims = _claims(datums)
+        self._resources = resources
+        self._claims = {uid: claims[uid] for uid in resources}
         self._sources: dict[str, Source] = {}
         self._looked: tuple[tuple[int, ...], np.dtype[Any]] | None = None
         self.seq_nums = self._spans.ranges()
@@ -230,22 +242,18 @@ class Series:
         Returns
         -------
         numpy.ndarray
-            Of shape ``(n, *shape)``.
+            Of shape ``(n, *shape)``; of objects, one an event, if the values differ in shape.
 
         Raises
         ------
         UnknownDatum, MissingAsset, UnreadableAsset, MissingHandler
-            As `load`.  `UnreadableAsset` also if the values differ in shape.
+            As `load`.
         """
         if not len(seq_nums):
             return np.empty((0, *self.shape), self.dtype)
         parts = [self._read(*part) for part in self._parts(seq_nums)]
-        shapes = {part.shape[1:] for part in parts}
-        if len(shapes) > 1:
-            raise UnreadableAsset(
-                f"the values of {self.data_key!r} differ in shape from file to file, so that they cannot be put "
-                f"together: {', '.join(map(str, sorted(shapes)))}; load them one by one"
-            )
+        if len({part.shape[1:] for part in parts}) > 1:
+            return stacked([value for part in parts for value in part])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def datum_of(self, seq_num: int) -> str:
@@ -292,7 +300,7 @@ class Series:
     def _read(self, resource_uid: str, start: int, stop: int) -> np.ndarray[Any, Any]:
         chosen = self._source(resource_uid)
         values = chosen.read(start, stop)
-        self._check(chosen, values.shape[1:])
+        self._check(chosen, np.shape(values[0]))
         return values
 
     def _check(self, chosen: Source, shape: tuple[int, ...]) -> None:

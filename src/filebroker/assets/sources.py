@@ -1,7 +1,7 @@
 """The values in one stream resource, by their index."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import methodcaller
@@ -103,8 +103,17 @@ class Source(ABC):
         )
 
     @contextmanager
-    def reading(self, uri: str, path: str) -> Iterator[None]:
+    def reading(self, uri: str, path: str, tried: list[str] | None = None) -> Iterator[None]:
         """Say what was being read if that fails.
+
+        Parameters
+        ----------
+        uri
+            What was to be read.
+        path
+            Where it was read.
+        tried
+            Where it was looked for, if not just at the places of the URI.
 
         Raises
         ------
@@ -118,7 +127,7 @@ class Source(ABC):
         except FilebrokerError:
             raise
         except FileNotFoundError as error:
-            raise missing(uri, self.places(uri), self.resource.about, self.handlers.root_map) from error
+            raise missing(uri, tried or self.places(uri), self.resource.about, self.handlers.root_map) from error
         except Exception as error:
             raise UnreadableAsset(
                 f"{path} of {self.resource.about} cannot be read as {self.resource.mimetype}: "
@@ -180,42 +189,38 @@ class FileSource(Source):
     def __init__(self, *given: Any, form: Format) -> None:
         super().__init__(*given)
         self._form = form
-        self._found: Layout | None = None
+        self._found: tuple[Layout, tuple[int, ...]] | None = None
         self._choice = 0
         self._offset: int | None = None
 
     def look(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Give the shape and type of the first value."""
-        found = self.read(self.claim.first, self.claim.first + 1)
-        return found.shape[1:], found.dtype
+        value = np.asarray(self.read(self.claim.first, self.claim.first + 1)[0])
+        return value.shape, value.dtype
 
     def read(self, start: int, stop: int) -> Array:
-        """Read the files of a range of indices, and no others."""
+        """Read the files of a range of indices, and no others; values that differ in shape make an array of objects."""
         numbers = range(self._number(start), self._number(start) + stop - start)
         ahead = {} if self._found else {numbers[0]: self._file(numbers[0])}
-        known = self._found or self._layout(ahead[numbers[0]])
-        values = [self._value(number, known, ahead) for number in numbers]
-        self._found, self.agrees = known, self.agrees and known.agrees
-        odd = next((place for place, value in enumerate(values) if value.shape != values[0].shape), None)
-        if odd is not None:
-            raise UnreadableAsset(
-                f"the values of {self.resource.about} differ in shape, so that they cannot be put together: "
-                f"{values[0].shape} at index {start}, {values[odd].shape} at index {start + odd}; load them one by one"
-            )
-        return np.stack(values)
+        known, like = self._found or (self._layout(ahead[numbers[0]]), ahead[numbers[0]].shape)
+        values = [self._value(number, known, like, ahead) for number in numbers]
+        self._found, self.agrees = (known, like), self.agrees and (known.agrees or self._form.opaque)
+        return stacked(values)
 
     def files(self) -> list[str]:
         """Give all files of the sequence."""
-        rows = (self._found or Layout(1, ())).rows
+        rows = self._found[0].rows if self._found else 1
         numbers = range(self._number(self.claim.first) * rows, self._number(self.claim.stop) * rows)
         return [self._place(number) for number in numbers]
 
-    def _value(self, number: int, known: Layout, ahead: dict[int, Array]) -> Array:
+    def _value(self, number: int, known: Layout, like: tuple[int, ...], ahead: dict[int, Array]) -> Array:
         """Read the files of one value, but for those that were read before."""
         files = range(number * known.rows, (number + 1) * known.rows)
         parts = [ahead.pop(file) if file in ahead else self._file(file) for file in files]
-        whole = parts[0] if len(parts) == 1 else np.stack(parts)
-        return whole.reshape(known.shape) if whole.size == np.prod(known.shape, dtype=int) else whole
+        whole = parts[0] if len(parts) == 1 else stacked(parts)
+        if all(part.shape == like for part in parts):
+            return whole.reshape(known.shape)
+        return whole.reshape(layout(self.declared, whole.shape).shape) if len(parts) == 1 else whole
 
     def _layout(self, first: Array) -> Layout:
         found = file_layout(self.declared, first.shape, self.resource.parameters)
@@ -238,7 +243,7 @@ class FileSource(Source):
     def _file(self, number: int) -> Array:
         assert self._form.file is not None
         path = self._place(number)
-        with self.reading(self._uris(number)[0], path):
+        with self.reading(self._uris(number)[0], path, self._places(number)):
             return self._form.file(path, self.resource.parameters)
 
     def _place(self, number: int) -> str:
@@ -269,16 +274,16 @@ class HandlerSource(Source):
 
     def look(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Give the shape and type of the first value."""
-        found = self.read(self.claim.first, self.claim.first + 1)
-        return found.shape[1:], found.dtype
+        value = np.asarray(self.read(self.claim.first, self.claim.first + 1)[0])
+        return value.shape, value.dtype
 
     def read(self, start: int, stop: int) -> Array:
         """Ask the handler for each value of a range of indices."""
         with self.reading(self.resource.uri, self.files()[0]):
             opening = self._open()
-            found = np.stack([np.asarray(opening.use(methodcaller("__call__", at))) for at in range(start, stop)])
-            self.agrees = self.agrees and layout(self.declared, found.shape[1:]).agrees
-            return found
+            found = [np.asarray(opening.use(methodcaller("__call__", index))) for index in range(start, stop)]
+            self.agrees = self.agrees and all(layout(self.declared, value.shape).agrees for value in found)
+            return stacked(found)
 
     def files(self) -> list[str]:
         """Give what the handler opens."""
@@ -290,6 +295,22 @@ class HandlerSource(Source):
         if self._opening is None or (self._opening.handler, self._opening.path) != (handler, path):
             self._opening = Opening(handler, path, self.resource.parameters)
         return self._opening
+
+
+def stacked(values: Sequence[Array]) -> Array:
+    """Put values together: along a first axis, or as objects if they differ in shape.
+
+    Examples
+    --------
+    >>> stacked([np.zeros(2), np.zeros(2)]).shape, stacked([np.zeros(2), np.zeros(3)]).shape
+    ((2, 2), (2,))
+    """
+    if len({value.shape for value in values}) == 1:
+        return np.stack(values)
+    found = np.empty(len(values), dtype=object)
+    for place, value in enumerate(values):
+        found[place] = value
+    return found
 
 
 def source(resource: StreamResource, declared: Declared, claim: Claim, handlers: Handlers) -> Source:

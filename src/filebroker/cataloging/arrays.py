@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-Array: TypeAlias = "np.ndarray[Any, Any]"
+Array: TypeAlias = np.ndarray[Any, Any]
 
 #: Longer strings would make an array of strings, which has room for the longest in each cell, too large.
 _LONGEST_STRING = 1024

@@ -199,7 +199,7 @@ class External:
         for key, item in self._descriptors.get(uid, {"data_keys": {}})["data_keys"].items():
             if (keys is not None and key not in keys) or filled.get(key):
                 continue
-            if key in data and (_is_external(item) or filled.get(key) is False):
+            if isinstance(data.get(key), str) and (_is_external(item) or filled.get(key) is False):
                 filled[key] = data[key]
                 data[key] = as_array(self._datums.load(data[key]))
             elif key not in data and key in self._keys_streamed(uid):
@@ -216,8 +216,8 @@ class External:
         descriptor = self._descriptors.get(event["descriptor"])
         if descriptor is None or self._keys_streamed(descriptor["uid"]):
             return False
-        external = (key for key, item in descriptor["data_keys"].items() if _is_external(item))
-        return all(event["data"].get(key) in self._datums for key in external)
+        values = (event["data"].get(key) for key, item in descriptor["data_keys"].items() if _is_external(item))
+        return all(value in self._datums for value in values if isinstance(value, str))
 
 
 class ExternalColumn(Sequence[Any]):

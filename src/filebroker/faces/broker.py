@@ -192,13 +192,18 @@ class Broker(Searching, Reading):
     def _repr_html_(self) -> str:
         try:
             return html.heading(self._named) + newest_table(self._runs)
-        except QueryTimeout as error:
+        except (QueryTimeout, InvalidConfig) as error:
             return html.heading(f"{self._named}: {unanswered(error)}")
 
     @property
     def _named(self) -> str:
         label = f"{self.name!r} " if self.name else ""
         return f"Broker {label}at {self._runs.place}{filtered_by(self.filters)}"
+
+    @property
+    def _catalog(self) -> RunCatalog:
+        """The version 2 face, which scripts that reach into databroker's own Broker ask for."""
+        return self.v2
 
     @property
     def catalog(self) -> Catalog:

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from filebroker.cataloging.run import Run
 from filebroker.cataloging.runs import Runs
 from filebroker.faces import html
+from filebroker.faces.bluesky_run import BlueskyRun
+from filebroker.faces.event_stream import described
 from filebroker.faces.results import counted, newest_table, unanswered
-from filebroker.ground.errors import InvalidQuery, QueryTimeout
+from filebroker.ground.errors import InvalidConfig, InvalidQuery, QueryTimeout
 
 if TYPE_CHECKING:
     from filebroker.faces.broker import Broker
@@ -41,9 +42,13 @@ class RunCatalog:
     True
     """
 
+    container = "catalog"
+
     def __init__(self, broker: "Broker", runs: Runs, name: str | None = None) -> None:
         self._broker, self._runs = broker, runs
         self.name = name
+        #: What is known of the catalog, for people.
+        self.metadata: dict[str, Any] = {}
 
     @property
     def v1(self) -> "Broker":
@@ -54,6 +59,88 @@ class RunCatalog:
     def v2(self) -> "RunCatalog":
         """The catalog itself."""
         return self
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RunCatalog):
+            return NotImplemented
+        both = self._runs, other._runs
+        whole = all(runs is runs.catalog for runs in both)
+        return both[0] is both[1] or (whole and self.paths == other.paths)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.paths))
+
+    @property
+    def runs(self) -> Runs:
+        """The runs behind this face."""
+        return self._runs
+
+    def configure_new(self) -> "RunCatalog":
+        """Give the catalog itself, so that one need not know whether this is a catalog or an entry of one."""
+        return self
+
+    get = __call__ = configure_new
+
+    def describe(self) -> dict[str, Any]:
+        """Tell what this is, as an entry of an intake catalog does."""
+        return described(self)
+
+    @property
+    def paths(self) -> list[str]:
+        """Where the runs are: the URL of the catalog."""
+        return [self._runs.catalog.folder.url]
+
+    def force_reload(self) -> None:
+        """Find runs that were copied into the catalog, or removed from it, by hand.
+
+        Runs that are recorded are found without it.
+        """
+        self._runs.catalog.refresh()
+
+    reload = force_reload
+
+    # -- external data
+
+    @property
+    def handler_registry(self) -> Mapping[str, Any]:
+        """Who reads external data: classes by spec, which change as handlers are registered."""
+        return self._broker.handlers.handler_reg
+
+    @property
+    def root_map(self) -> dict[str, str]:
+        """Where the roots of resources have moved; change it in place."""
+        return self._broker.handlers.root_map
+
+    def register_handler(self, spec: str, handler: Any, overwrite: bool = False) -> None:
+        """Register who reads external data of some kind.
+
+        Parameters
+        ----------
+        spec
+            The kind, as in resource documents.
+        handler
+            A class, or its dotted name.
+        overwrite
+            Take the place of another one.
+
+        Raises
+        ------
+        DuplicateHandler
+            Another one is registered, and ``overwrite`` is not set.
+        """
+        self._broker.handlers.register_handler(spec, handler, overwrite)
+
+    def deregister_handler(self, spec: str) -> None:
+        """Forget who reads external data of some kind.
+
+        Parameters
+        ----------
+        spec
+            The kind; one that is not registered is passed over.
+        """
+        self._broker.handlers.deregister_handler(spec)
+
+    # -- finding
 
     def search(self, query: Mapping[str, Any]) -> "RunCatalog":
         """Give the runs that answer a query, as a catalog of the same kind.
@@ -75,16 +162,15 @@ class RunCatalog:
         QueryTimeout
             A regular expression takes too long.  This comes later, when the answers are asked for.
         """
-        from filebroker.faces.broker import Broker
-
         try:
             conditions = dict(query)
         except (TypeError, ValueError) as error:
             raise InvalidQuery(f"a query is a mapping such as {{'plan_name': 'scan'}}, not {query!r:.200}") from error
-        found = Broker(self._runs.search(conditions), name="search results")
-        return found.v2
+        found = self._broker.over(self._runs.search(conditions), name="search results").v2
+        found.metadata = self.metadata
+        return found
 
-    def __getitem__(self, key: Any) -> Run:
+    def __getitem__(self, key: Any) -> BlueskyRun:
         """Give a run by its position, its scan_id, or the beginning of its uid.
 
         Parameters
@@ -95,7 +181,7 @@ class RunCatalog:
 
         Returns
         -------
-        Run
+        BlueskyRun
             The run.
 
         Raises
@@ -105,7 +191,7 @@ class RunCatalog:
         InvalidKey
             The key is neither a number nor a string.
         """
-        return self._runs.lookup(key)
+        return BlueskyRun(self._broker, self._runs.lookup(key))
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self._runs.has_uid(key)
@@ -122,24 +208,24 @@ class RunCatalog:
         """Give the uids, newest run first."""
         return iter(self)
 
-    def values(self) -> Iterator[Run]:
+    def values(self) -> Iterator[BlueskyRun]:
         """Give the runs, newest first, each opened when it is asked for."""
-        return iter(self._runs)
+        return (BlueskyRun(self._broker, run) for run in self._runs)
 
-    def items(self) -> Iterator[tuple[str, Run]]:
+    def items(self) -> Iterator[tuple[str, BlueskyRun]]:
         """Give uids and runs, newest first."""
-        return ((run.uid, run) for run in self._runs)
+        return ((run.uid, run) for run in self.values())
 
     def __repr__(self) -> str:
         try:
             return f"<{self._named}: {counted(len(self))} at {self._runs.place}>"
-        except QueryTimeout as error:  # to look at a search is no mistake
+        except (QueryTimeout, InvalidConfig) as error:  # to look at a search is no mistake
             return f"<{self._named} at {self._runs.place}: {unanswered(error)}>"
 
     def _repr_html_(self) -> str:
         try:
             return html.heading(f"{self._named}: {counted(len(self))} at {self._runs.place}") + newest_table(self._runs)
-        except QueryTimeout as error:
+        except (QueryTimeout, InvalidConfig) as error:
             return html.heading(f"{self._named} at {self._runs.place}: {unanswered(error)}")
 
     @property

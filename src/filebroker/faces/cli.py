@@ -183,8 +183,10 @@ def _print(text: object, file: TextIO | None = None) -> None:
 def _open(catalog: str, *, read_only: bool = True) -> "Broker":
     """Open a catalog: by its path if that is what was given, else by its name."""
     from filebroker.faces.broker import Broker
+    from filebroker.faces.opening import opened
     from filebroker.ground import config
     from filebroker.ground.errors import ConfigNotFound
+    from filebroker.ground.settings import Config
 
     if "://" in catalog or os.path.sep in catalog:
         return Broker(catalog, read_only=read_only)
@@ -194,7 +196,8 @@ def _open(catalog: str, *, read_only: bool = True) -> "Broker":
         if os.path.isdir(catalog):
             return Broker(catalog, read_only=read_only)
         raise
-    return Broker(found.url, name=found.name, **({**found.options, "read_only": True} if read_only else found.options))
+    content = {**found.content, "read_only": True} if read_only else found.content
+    return opened(Config(found.name, found.file, content))
 
 
 def _open_for_writing(catalog: str) -> "Broker":

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from filebroker.ground import config as configs
@@ -25,6 +26,8 @@ from filebroker.ground.yaml_files import read_mapping
 
 _GROUP = "intake.catalogs"
 _LISTED = 20
+#: How the drivers of databroker begin.
+_DATABROKER = "bluesky-"
 
 
 @dataclass
@@ -90,9 +93,12 @@ class Discovered(Mapping[str, Any]):
     def __iter__(self) -> Iterator[str]:
         """Give the names; a `FilebrokerWarning` tells of each file that cannot be read."""
         found = self.look()
+        self._warn(found)
+        return iter(found.openers)
+
+    def _warn(self, found: Entries) -> None:
         for problem in found.problems:
             warn(problem, FilebrokerWarning)
-        return iter(found.openers)
 
     def __len__(self) -> int:
         return len(self.look().openers)
@@ -169,11 +175,18 @@ class ConfigCatalog(Discovered):
         A name for people.
     paths
         Directories to look in; None for the usual ones.
+
+    Warns
+    -----
+    FilebrokerWarning
+        There is something wrong in the directories that are given.
     """
 
     def __init__(self, name: str = "configurations", *, paths: Sequence[str] | None = None) -> None:
         super().__init__(name)
         self._paths = paths
+        if paths is not None:  # whoever names directories is told at once what is wrong in them
+            self._warn(self.look())
 
     def look(self) -> Entries:
         """Give the configurations, none of them opened."""
@@ -250,6 +263,11 @@ def _opened(config: Config) -> Any:
 def _open_source(source: Source) -> Any:
     if source.config is not None:
         return _opened(source.config)
+    if source.driver.startswith(_DATABROKER) and find_spec("databroker") is None:
+        raise MissingPackage(
+            f"the source {source.name!r} of {source.file} has the driver {source.driver!r}, which is databroker's: "
+            "pip install 'databroker<2', and copy its runs into a catalog of filebroker to do without"
+        )
     try:
         intake: Any = import_module("intake")
     except ModuleNotFoundError as error:

@@ -90,6 +90,10 @@ class BlueskyEventStream:
         return [Descriptor(self._run.transformed("descriptor", doc)) for doc in self._stream.descriptors]
 
     @property
+    def _descriptors(self) -> list[Descriptor]:
+        return self.descriptors  # bluesky-widgets looks for them here
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """The documents ``start``, ``stop`` (None while there is none) and ``descriptors``."""
         return {**self._run.metadata, "descriptors": self.descriptors}

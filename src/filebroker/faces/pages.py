@@ -46,9 +46,7 @@ def _key_of(pair: Pair) -> _Key:
     return (name,)
 
 
-def _paged(
-    group: Iterable[Pair], rows: int, pack: Callable[[list[Document]], Document], name: str
-) -> Iterator[Pair]:
+def _paged(group: Iterable[Pair], rows: int, pack: Callable[[list[Document]], Document], name: str) -> Iterator[Pair]:
     documents = (doc for _, doc in group)
     while page := list(islice(documents, rows)):
         yield name, pack(page)

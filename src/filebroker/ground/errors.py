@@ -106,6 +106,28 @@ class UnknownField(FilebrokerError, KeyError):
     """No event of the given runs has the field that was asked for."""
 
 
+class UnknownDevice(FilebrokerError, KeyError, AttributeError):
+    """A stream has no device of the given name.
+
+    An `AttributeError` too, for ``stream.config.name``.
+    """
+
+
+class InvalidOption(FilebrokerError, ValueError):
+    """An option that means nothing, or two that exclude each other."""
+
+
+class ProjectionError(FilebrokerError, KeyError):
+    """A run has no such projection, or several, or one that cannot be followed."""
+
+
+class UnfitEvents(FilebrokerError, RuntimeError):
+    """Events that cannot be taken apart or put together as asked.
+
+    A `RuntimeError`, because databroker raises one.
+    """
+
+
 class InvalidFill(FilebrokerError, ValueError):
     """What is to be done about external data was not one of ``yes``, ``no`` and ``delayed``."""
 

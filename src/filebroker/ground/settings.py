@@ -165,7 +165,9 @@ class Config:
         InvalidConfig
             There is no such version.
         """
-        version = self.content.get("api_version", 1)
+        version = self.content.get("api_version")
+        if version is None:
+            return 1
         if type(version) is not int or version not in _API_VERSIONS:
             raise InvalidConfig(
                 f"{self.label} has api_version: {version!r}; it may be 0 or 1 for a Broker, or 2 for its version 2 face"

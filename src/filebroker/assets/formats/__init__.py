@@ -42,11 +42,14 @@ class Format:
         Reads ``(path, parameters)``, all of one file of a sequence.
     template : str
         What names the files of a sequence, if the parameters do not say.
+    opaque : bool
+        The bytes are all that is known, whatever shape is declared.
     """
 
     rows: Callable[[str, Mapping[str, Any], Declared], AbstractContextManager[Rows]] | None = None
     file: Callable[[str, Mapping[str, Any]], np.ndarray[Any, Any]] | None = None
     template: str = ""
+    opaque: bool = False
 
 
 #: What is read without registering anything, by mimetype.
@@ -56,5 +59,5 @@ FORMATS: Mapping[str, Format] = {
     "multipart/related;type=image/jpeg": Format(file=images.read_image),
     "multipart/related;type=application/x-npy": Format(file=npy.read, template="%s_%d.npy"),
     "text/csv;header=absent": Format(rows=table.rows),
-    "application/octet-stream": Format(file=raw.read),
+    "application/octet-stream": Format(file=raw.read, opaque=True),
 }

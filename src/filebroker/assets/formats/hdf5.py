@@ -20,6 +20,8 @@ from filebroker.ground.errors import UnreadableAsset
 from filebroker.ground.forks import renew_in_children
 from filebroker.ground.packages import need
 
+#: Kinds of compression that HDF5 does not bring, and files often name by number alone.
+_FILTERS = {32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32026: "blosc2"}
 #: So many names of datasets are listed in an error.
 _LISTED = 20
 
@@ -180,15 +182,17 @@ def _unread(dataset: Any, error: OSError) -> UnreadableAsset:
     h5z, path = need("h5py").h5z, dataset.file.filename
     created = dataset.id.get_create_plist()
     used = [created.get_filter(place) for place in range(created.get_nfilters())]
-    absent = [
-        name.decode(errors="replace") or f"number {code}" for code, _, _, name in used if not h5z.filter_avail(code)
-    ]
+    absent = [_filter_name(code, name) for code, _, _, name in used if not h5z.filter_avail(code)]
     if not absent:
         return UnreadableAsset(f"{dataset.name} in {path} cannot be read: {error}")
     return UnreadableAsset(
         f"{dataset.name} in {path} is compressed with {', '.join(absent)}, which HDF5 does not bring: "
         f"pip install hdf5plugin"
     )
+
+
+def _filter_name(code: int, name: bytes) -> str:
+    return name.decode(errors="replace") or _FILTERS.get(code) or f"filter number {code}"
 
 
 @cache
