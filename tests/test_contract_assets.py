@@ -441,7 +441,6 @@ def test_runs_whose_files_are_not_here_are_read_unfilled(db):
         if not specs:
             continue
         absent += 1
-        with pytest.raises(MissingHandler, match=f"'{specs[0]}'") as caught:
+        with pytest.raises(MissingHandler, match=f"'{specs[0]}'.* pip install .*bluesky-tutorial-utils"):
             list(header.events(fill=True))
-        assert f"db.reg.register_handler('{specs[0]}', Handler)" in str(caught.value)
     assert absent == 7

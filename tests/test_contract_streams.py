@@ -278,6 +278,21 @@ def test_several_descriptors_of_a_stream_make_one_series(tmp_path: Path) -> None
     assert run.series(run.descriptor["uid"]).seq_nums == [range(3, 5)]
 
 
+def test_each_descriptor_declares_its_own_values(tmp_path: Path) -> None:
+    run = Streamed([1, 4])
+    data = frames(8, 4)
+    run.datum(run.resource(HDF5, write(tmp_path / "a.h5", data[:2]), dataset="entry/data/data"), (0, 2))
+    first = run.descriptor
+    described = first["data_keys"]["det"] | {"shape": [3, 4]}
+    run.descriptor = make.descriptor(run.start, {"det": described})
+    run.documents.append(("descriptor", run.descriptor))
+    run.datum(run.resource(HDF5, write(tmp_path / "b.h5", data[2:]), dataset="entry/data/data"), (0, 2), first=3)
+    series = run.series(first["uid"], run.descriptor["uid"])
+    assert [series.load(number).shape for number in (1, 2, 3, 4)] == [(1, 4), (1, 4), (3, 4), (3, 4)]
+    np.testing.assert_array_equal(series.load(4), data[5:])
+    assert [value.shape for value in series.read([2, 3])] == [(1, 4), (3, 4)]
+
+
 @pytest.mark.parametrize("goes_on", [False, True])
 def test_several_files_make_one_series_whether_or_not_their_indices_go_on(tmp_path: Path, goes_on: bool) -> None:
     run = Streamed([2])
@@ -779,6 +794,14 @@ def test_a_stream_resource_from_before_event_model_1_20_is_read(tmp_path: Path) 
         assert run.series().load(1).shape == shape
 
 
+def test_a_stream_datum_of_a_form_that_says_no_indices_is_passed_over() -> None:
+    run = Streamed([2])
+    bundle = run.resource(HDF5, "/nowhere/a.h5")
+    old = {"uid": "d", "stream_resource": bundle.stream_resource_doc["uid"], "event_count": 1, "event_offset": 0}
+    run.documents.append(("stream_datum", old | {"block_idx": 0, "data_keys": ["det"], "datum_kwargs": {}}))
+    assert run.series().seq_nums == []
+
+
 def test_an_earlier_form_with_an_unknown_spec_names_it() -> None:
     run = Streamed()
     old = {"uid": "r", "data_key": "det", "spec": "HOUSE_MADE", "root": "Z:\\data", "resource_path": "a.x"}
@@ -831,8 +854,8 @@ def engine() -> RunEngine:
 @pytest.fixture
 def detector(engine: RunEngine, tmp_path: Path) -> SimBlobDetector:
     with init_devices():
-        det = SimBlobDetector(StaticPathProvider(UUIDFilenameProvider(), tmp_path))
-    return det
+        blobs = SimBlobDetector(StaticPathProvider(UUIDFilenameProvider(), tmp_path), name="det")
+    return blobs  # noqa: RET504 - it is connected at the end of the block
 
 
 @bpp.run_decorator()
@@ -859,15 +882,17 @@ def flown(engine: RunEngine, detector: SimBlobDetector) -> Recorded:
 
 
 def assert_same(found: Any, emitted: list[tuple[str, Any]]) -> None:
-    """Documents come back exactly; tuples come back as the lists that JSON has for them."""
+    """Documents come back exactly; tuples come back as lists and numbers of numpy as plain ones."""
     plain = [(name, dict(doc)) for name, doc in found]
-    assert first_difference([(name, _lists(doc)) for name, doc in emitted], plain) == ""
+    assert first_difference([(name, _plain(doc)) for name, doc in emitted], plain) == ""
 
 
-def _lists(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _lists(item) for key, item in value.items()}
-    return [_lists(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, np.generic):
+        return value.item()
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def test_documents_of_a_step_scan_come_back_as_they_were_emitted(stepped: Recorded) -> None:
@@ -951,7 +976,7 @@ def test_a_run_is_read_where_its_files_were_moved_to(stepped: Recorded, tmp_path
     expected = stepped.in_file(SUMS).tolist()
     (tmp_path / "archive").mkdir()
     path.rename(tmp_path / "archive" / path.name)
-    with pytest.raises(MissingAsset, match="db.reg.root_map"):
+    with pytest.raises(MissingAsset, match=r"db\.reg\.root_map"):
         list(stepped.header.data("det-sum"))
     stepped.db.reg.root_map[str(tmp_path)] = str(tmp_path / "archive")
     assert list(stepped.header.data("det-sum")) == expected

@@ -29,7 +29,6 @@ from filebroker.faces.browsing import RunCatalog
 from filebroker.faces.documents import Descriptor, Document, Event, NotMutable, Resource, Start, Stop
 from filebroker.ground.errors import (
     AssetWarning,
-    FilebrokerError,
     InvalidFill,
     MissingHandler,
     UnknownStream,
@@ -128,7 +127,7 @@ def scanned() -> Iterator[tuple[Broker, list[Pair]]]:
     engine.subscribe(db.insert)
     engine.subscribe(lambda name, doc: documents.append((name, event_model.sanitize_doc(doc))))
     engine.preprocessors.append(bpp.SupplementalData(baseline=[hardware.motor1], monitors=[hardware.rand]))
-    engine(scan([hardware.det, hardware.img], hardware.motor, -1, 1, 5, purpose="v2"))
+    engine(scan([hardware.det, hardware.img], hardware.motor, -1, 1, 5, md={"purpose": "v2"}))
     db.reg.register_handler("NPY_SEQ", ophyd.sim.NumpySeqHandler, overwrite=True)
     yield db, documents
     db.close()
@@ -219,9 +218,8 @@ def test_an_aborted_run_has_its_stop_document() -> None:
         yield from bps.save()
         raise RuntimeError("beam lost")
 
-    with pytest.raises(RuntimeError, match="beam lost"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        engine(bpp.finalize_wrapper(plan(), bps.null()))
+    with pytest.raises(RuntimeError, match="beam lost"):
+        engine(plan())
     run = db.v2[-1]
     assert run.metadata["stop"]["exit_status"] == "fail"
     assert run.primary.read()["motor"].shape == (1,)
@@ -234,13 +232,16 @@ def test_a_run_itself_cannot_be_read(scanned: Any, method: str) -> None:
 
 
 def test_runs_show_themselves(scanned: Any) -> None:
-    from IPython.core.formatters import PlainTextFormatter
+    class Printer:
+        def text(self, text: str) -> None:
+            shown.append(text)
 
+    shown: list[str] = []
     run = scanned[0].v2[-1]
     assert repr(run) == f"<BlueskyRun uid={run.uid!r}>"
-    pretty = PlainTextFormatter()(run)
-    assert run.uid in pretty
-    assert "* primary" in pretty
+    run._repr_pretty_(Printer(), False)
+    assert run.uid in shown[0]
+    assert "* primary" in shown[0]
     assert run.uid in run._repr_html_()
     assert run.uid[:8] in repr(run.primary)
 
@@ -791,9 +792,10 @@ def test_reading_trusts_the_data_and_warns_once(frames: type[Frames], monkeypatc
     monkeypatch.setattr(frames, "shape", (5, 6))
     run = recorded(image_run(), FRAMES=frames)
     with pytest.warns(AssetWarning, match=r"\(5, 6\)") as caught:
-        assert run.primary.read()["image"].shape == (4, 5, 6)
-        run.primary.read()
+        found = run.primary.read()
     assert len(caught) == 1
+    assert found["image"].shape == (4, 5, 6)
+    run.primary.read()  # a second warning would be an error
 
 
 @pytest.mark.parametrize("shape", [[], [None, 4], [0, 0], [-1, 4]])
@@ -1016,14 +1018,6 @@ def test_documents_survive_whatever_copies_them(kind: type[Document]) -> None:
     assert isinstance(doc, dict)
 
 
-def test_documents_are_told_apart_by_dask() -> None:
-    from dask.base import tokenize
-
-    assert tokenize(Start(uid="u")) == tokenize(Start(uid="u"))
-    assert tokenize(Start(uid="u")) != tokenize(Stop(uid="u"))
-    assert tokenize(Start(uid="u")) != tokenize(Start(uid="v"))
-
-
 def test_an_engine_that_counts_gives_images_in_events() -> None:
     engine, db = RunEngine({}), temp()
     engine.subscribe(db.insert)
@@ -1040,8 +1034,3 @@ def test_pages_of_a_flyer_are_rows_of_a_dataset() -> None:
     run = recorded([("start", begun), ("descriptor", primary), *pages, ("stop", stop(begun))])
     assert run.primary.read()["n"].values.tolist() == [1, 2, 3, 4, 5]
     assert sum(name == "event_page" for name, _ in run.documents(fill="no")) == 5
-
-
-def test_errors_of_this_face_are_filebrokers() -> None:
-    for error in (InvalidFill, UnknownStream, NotImplementedError):
-        assert issubclass(error, FilebrokerError) or error is NotImplementedError

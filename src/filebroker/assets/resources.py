@@ -10,7 +10,10 @@ from filebroker.assets.places import locate
 #: What the specs of stream_resources before event-model 1.20 stand for, and the dataset that they leave unsaid.
 _SPECS = {
     **dict.fromkeys(
-        ("AD_HDF5", "AD_HDF5_SINGLE", "AD_HDF5_SWMR", "AD_HDF5_SWMR_STREAM", "AD_HDF5_SWMR_SLICE", "HDF5"),
+        (
+            *("AD_HDF5", "AD_HDF5_SINGLE", "AD_HDF5_SWMR", "AD_HDF5_SWMR_STREAM", "AD_HDF5_SWMR_SLICE"),
+            *("ADHDF5_SWMR_STREAM", "HDF5", "hdf5"),
+        ),
         ("application/x-hdf5", "/entry/data/data"),
     ),
     **dict.fromkeys(("XSP", "XSP3", "TPX_HDF5"), ("application/x-hdf5", "/entry/instrument/detector/data")),
@@ -98,9 +101,9 @@ def normalised(doc: Mapping[str, Any]) -> StreamResource:
         mimetype, dataset = _SPECS.get(doc.get("spec", ""), (doc.get("spec", ""), ""))
         if dataset and not parameters.get("path"):
             parameters.setdefault("dataset", dataset)
-    elif "spec" not in doc:
+    else:
         mimetype = re.sub(r"\s+", "", mimetype).lower()
-    uri = doc["uri"] if "uri" in doc else locate({"root": "", **doc}, {}).recorded
+    uri = doc["uri"] if "uri" in doc else locate({"root": "", "resource_path": "", **doc}, {}).recorded
     return StreamResource(doc["uid"], doc.get("data_key", ""), mimetype, uri, parameters)
 
 

@@ -1,13 +1,14 @@
 """The values that detectors have streamed into files, by the seq_num of their events."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from filebroker.assets.handlers import Handlers
 from filebroker.assets.resources import StreamResource, normalised
-from filebroker.assets.shapes import declared
+from filebroker.assets.shapes import Declared, declared
 from filebroker.assets.sources import Claim, Source, source, stacked
 from filebroker.assets.spans import Span, Spans
 from filebroker.ground.cautions import warn
@@ -16,6 +17,8 @@ from filebroker.ground.kinship import akin
 
 #: What the ``external`` of a data key begins with whose values are streamed.
 _STREAMED = "STREAM:"
+#: What a stream_datum needs to say where the values of which events are; those before event-model 1.19 do not.
+_PLACED = frozenset({"descriptor", "seq_nums", "indices"})
 
 
 class StreamAssets:
@@ -65,13 +68,13 @@ class StreamAssets:
         later = []
         for name, doc in documents:
             if name == "descriptor":
-                self._data_keys[doc["uid"]] = doc["data_keys"]
+                self._data_keys[doc["uid"]] = doc.get("data_keys", {})
             elif name == "stream_resource" and doc["uid"] not in self._normalised:
                 self.resources.append(doc)
                 self._normalised[doc["uid"]] = normalised(doc)
             elif name == "stream_datum":
                 later.append(doc)
-        self._sort([doc for doc in later if doc["stream_resource"] in self._normalised])
+        self._sort([doc for doc in later if doc["stream_resource"] in self._normalised and doc.keys() >= _PLACED])
 
     def _sort(self, datums: list[Mapping[str, Any]]) -> None:
         """Sort stream_datum documents by descriptor and data key, and sum up what they say of each resource."""
@@ -114,11 +117,19 @@ class StreamAssets:
             The descriptors of a stream.
         """
         uids = list(descriptor_uids)
-        declarations = [keys[data_key] for uid in uids if data_key in (keys := self._data_keys.get(uid, {}))]
-        described = declarations[0] if declarations else {}
+        described = [self._described(uid, data_key) for uid in uids]
         datums = [doc for uid in uids for doc in self._datums.get((uid, data_key), ())]
-        used = {doc["stream_resource"]: self._normalised[doc["stream_resource"]] for doc in datums}
-        return Series(data_key, described, datums, used, self._claims, self.handlers, self._warned)
+        parts = {
+            uid: Part(self._normalised[uid], self._described(doc["descriptor"], data_key), self._claims[uid])
+            for doc in reversed(datums)
+            if (uid := doc["stream_resource"])
+        }
+        declared_first = next(filter(None, described), {})
+        return Series(data_key, declared_first, datums, parts, self.handlers, self._warned)
+
+    def _described(self, descriptor_uid: str, data_key: str) -> Mapping[str, Any]:
+        described: Mapping[str, Any] = self._data_keys.get(descriptor_uid, {}).get(data_key, {})
+        return described
 
     def files_of(self, resource: Mapping[str, Any]) -> list[str]:
         """Give the files of a stream_resource, where they should be now; none if no value of it was written.
@@ -133,6 +144,30 @@ class StreamAssets:
         return series.files_of(resource["uid"])
 
 
+@dataclass(frozen=True)
+class Part:
+    """One of the resources that hold the values of a data key.
+
+    Attributes
+    ----------
+    resource : StreamResource
+        The resource.
+    described : dict
+        What the descriptor of its values says of them.
+    claim : Claim
+        What all stream_datum documents of the run say of it.
+    """
+
+    resource: StreamResource
+    described: Mapping[str, Any]
+    claim: Claim
+
+    @property
+    def declared(self) -> Declared:
+        """What is declared of a value."""
+        return declared(self.described, self.resource.parameters)
+
+
 class Series:
     """The values of one data key, by seq_num.
 
@@ -144,10 +179,8 @@ class Series:
         What the descriptor says of it.
     datums
         Its stream_datum documents; where two speak of the same event, the later one holds.
-    resources
+    parts
         The stream resources that these speak of, by uid.
-    claims
-        What all stream_datum documents of the run say of each resource, by its uid.
     handlers
         Who reads what, and where roots have moved.
     warned
@@ -164,8 +197,7 @@ class Series:
         data_key: str,
         described: Mapping[str, Any],
         datums: Sequence[Mapping[str, Any]],
-        resources: Mapping[str, StreamResource],
-        claims: Mapping[str, Claim],
+        parts: Mapping[str, Part],
         handlers: Handlers,
         warned: set[str],
     ) -> None:
@@ -176,14 +208,13 @@ class Series:
         self._spans = Spans()
         for doc in datums:
             self._spans.add(_span(doc))
-        self._resources = resources
-        self._claims = {uid: claims[uid] for uid in resources}
+        self._parts = parts
         self._sources: dict[str, Source] = {}
         self._looked: tuple[tuple[int, ...], np.dtype[Any]] | None = None
         self.seq_nums = self._spans.ranges()
 
     def __repr__(self) -> str:
-        return f"<Series {self.data_key!r}: {sum(map(len, self.seq_nums))} values in {len(self._resources)} resources>"
+        return f"<Series {self.data_key!r}: {sum(map(len, self.seq_nums))} values in {len(self._parts)} resources>"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_sources": {}}
@@ -251,7 +282,7 @@ class Series:
         """
         if not len(seq_nums):
             return np.empty((0, *self.shape), self.dtype)
-        parts = [self._read(*part) for part in self._parts(seq_nums)]
+        parts = [self._read(*part) for part in self._runs(seq_nums)]
         if len({part.shape[1:] for part in parts}) > 1:
             return stacked([value for part in parts for value in part])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -274,7 +305,7 @@ class Series:
         MissingHandler
             Nothing reads files of its mimetype.
         """
-        return self._source(resource_uid).files() if resource_uid in self._resources else []
+        return self._source(resource_uid).files() if resource_uid in self._parts else []
 
     def _span_of(self, seq_num: int) -> Span:
         span = self._spans.find(int(seq_num))
@@ -285,7 +316,7 @@ class Series:
             )
         return span
 
-    def _parts(self, seq_nums: Sequence[int]) -> list[tuple[str, int, int]]:
+    def _runs(self, seq_nums: Sequence[int]) -> list[tuple[str, int, int]]:
         """Give the resource and range of indices of each run of values that follow each other in a file."""
         parts: list[tuple[str, int, int]] = []
         for seq_num in seq_nums:
@@ -309,15 +340,13 @@ class Series:
         self._warned.add(self.data_key)
         warn(
             f"the values of {chosen.resource.about} are of shape {shape}, and not "
-            f"{tuple(self._described.get('shape') or ())} as their descriptor declares; they are given as they are",
+            f"{chosen.declared.shape} as their descriptor declares; they are given as they are",
             AssetWarning,
         )
 
     def _source(self, resource_uid: str) -> Source:
-        resource = self._resources[resource_uid]
-        chosen = source(
-            resource, declared(self._described, resource.parameters), self._claims[resource_uid], self.handlers
-        )
+        part = self._parts[resource_uid]
+        chosen = source(part.resource, part.declared, part.claim, self.handlers)
         known = self._sources.setdefault(resource_uid, chosen)
         if type(known) is not type(chosen):
             known = self._sources[resource_uid] = chosen
@@ -336,7 +365,7 @@ class Series:
             self._looked = chosen.look()
             self._check(chosen, self._looked[0])
         except FilebrokerError:
-            want = declared(self._described, self._resources[first.resource].parameters)
+            want = self._parts[first.resource].declared
             if want.complete is None:
                 raise
             return want.complete, want.dtype

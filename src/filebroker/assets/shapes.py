@@ -1,6 +1,7 @@
 """What one event's value looks like: as its descriptor declares it, and as the file has it."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,10 +122,17 @@ def layout(want: Declared, row: Sequence[int], rows: int | None = None, values: 
 
 
 def _dtype(data_key: Mapping[str, Any]) -> np.dtype[Any]:
-    described = data_key.get("dtype_numpy")
-    if isinstance(described, list):
-        return np.dtype([tuple(field) for field in described])
-    return np.dtype(described or _DTYPES.get(str(data_key.get("dtype")), "O"))
+    """Give the declared type; writers before event-model 1.21 had other names for it."""
+    for name in ("dtype_numpy", "dtype_descr", "dtype_str"):
+        with suppress(TypeError, ValueError):
+            if described := data_key.get(name):
+                return np.dtype(_fields(described) if isinstance(described, list) else described)
+    return np.dtype(_DTYPES.get(str(data_key.get("dtype")), "O"))
+
+
+def _fields(described: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Give the fields of records as numpy wants them: JSON has lists in place of tuples."""
+    return [tuple(tuple(item) if isinstance(item, list) else item for item in field) for field in described]
 
 
 def _with_frames(shape: tuple[int | None, ...], frames: int) -> tuple[int | None, ...]:

@@ -1,8 +1,9 @@
 """Which package brings the handler of a spec, so that an error can name it."""
 
 _HANDLERS = "area-detector-handlers"
+_TUTORIALS = '"git+https://github.com/bluesky/tutorials#subdirectory=bluesky-tutorial-utils"'
 
-#: The specs of packages that are published; what they register is in their ``databroker.handlers`` entry points.
+#: The specs of published packages, from their ``databroker.handlers`` entry points, to what pip is to install.
 PACKAGES: dict[str, str] = {
     **dict.fromkeys(
         (
@@ -13,6 +14,7 @@ PACKAGES: dict[str, str] = {
         _HANDLERS,
     ),
     "NPY_SEQ": "ophyd",
+    **dict.fromkeys(("newton", "npy", "npy_FRAMEWISE"), _TUTORIALS),
 }
 
 

@@ -1,5 +1,6 @@
 """Data that a run keeps in files of their own, one value an event."""
 
+import time
 import warnings
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from filebroker.storing.run_files import RunFiles
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Files of a run that is in progress, or ended so recently, may appear in a moment.
+_RECENT_SECONDS, _PATIENCE_SECONDS = 10.0, 2.0
 #: Types of single values by the names that descriptors have for them.
 _SCALARS = {"number": "float64", "integer": "int64", "boolean": "bool"}
 
@@ -45,13 +48,19 @@ class External:
         files = self.run.files
         if files is not self._files:
             documents = [pair for _, pair in files.line_items()]
-            self._datums = Datums(documents, self.handlers)
+            self._datums = Datums(documents, self.handlers, self._patience())
             self._assets = StreamAssets(documents, self.handlers)
             self._descriptors = {doc["uid"]: doc for name, doc in documents if name == "descriptor"}
             self._files = files
             self._columns.clear()
             self._series.clear()
             self._streamed.clear()
+
+    def _patience(self) -> float:
+        """Give for how many seconds to wait for a file: detectors may still be writing those of a recent run."""
+        stop = self.run.stop
+        is_recent = stop is None or time.time() - stop["time"] < _RECENT_SECONDS
+        return _PATIENCE_SECONDS if is_recent and self.run.state != "interrupted" else 0.0
 
     @property
     def datums(self) -> Datums:

@@ -57,11 +57,6 @@ class Document(dict[str, Any]):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self),)
 
-    def __dask_tokenize__(self) -> Any:
-        # What has a uid never changes; without one the content tells.
-        identity = self.get("uid", self.get("datum_id", dict(self)))
-        return type(self).__name__, identity
-
 
 class Start(Document):
     """The first document of a run."""

@@ -6,9 +6,8 @@ from typing import Any
 
 from filebroker.ground.documents import Document, Pair, pack_event_page
 
-#: So many events at most make one page where the order need not be strict.
+#: So many events or datum documents at most make one page.
 _PAGE_ROWS = 1000
-_Key = tuple[Any, ...]
 
 
 def in_pages(documents: Iterable[Pair], *, strict_order: bool = True) -> Iterator[Pair]:
@@ -27,16 +26,24 @@ def in_pages(documents: Iterable[Pair], *, strict_order: bool = True) -> Iterato
     tuple of str and dict
         Name and document.  Those that follow each other in one resource share a datum page.
     """
-    for (name, *_), group in groupby(documents, key=_key_of):
+    for (name, *_), group in groupby(documents, key=_name_of if strict_order else _key_of):
         if name == "datum":
-            yield from _paged(group, _PAGE_ROWS, _pack_datum_page, "datum_page")
+            for _, same in groupby(group, key=_key_of):
+                yield from _paged(same, _pack_datum_page, "datum_page")
+        elif name == "event" and strict_order:
+            for _, doc in group:
+                yield "event_page", pack_event_page([doc])
         elif name == "event":
-            yield from _paged(group, 1 if strict_order else _PAGE_ROWS, pack_event_page, "event_page")
+            yield from _paged(group, pack_event_page, "event_page")
         else:
             yield from group
 
 
-def _key_of(pair: Pair) -> _Key:
+def _name_of(pair: Pair) -> tuple[str]:
+    return (pair[0],)
+
+
+def _key_of(pair: Pair) -> tuple[Any, ...]:
     """Give what documents have in common that fit into one page."""
     name, doc = pair
     if name == "datum":
@@ -46,9 +53,9 @@ def _key_of(pair: Pair) -> _Key:
     return (name,)
 
 
-def _paged(group: Iterable[Pair], rows: int, pack: Callable[[list[Document]], Document], name: str) -> Iterator[Pair]:
+def _paged(group: Iterable[Pair], pack: Callable[[list[Document]], Document], name: str) -> Iterator[Pair]:
     documents = (doc for _, doc in group)
-    while page := list(islice(documents, rows)):
+    while page := list(islice(documents, _PAGE_ROWS)):
         yield name, pack(page)
 
 

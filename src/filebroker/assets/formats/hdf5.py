@@ -66,6 +66,7 @@ class Selection:
     def __getitem__(self, rows: slice) -> np.ndarray[Any, Any]:
         """Read a range of rows."""
         key: list[slice | int] = list(self._key)
+        count = len(range(self.shape[0])[rows])
         if self._axis is not None:
             chosen = range(self._dataset.shape[self._axis])[self._along][rows]
             key[self._axis] = slice(chosen.start, chosen.stop, chosen.step)
@@ -74,7 +75,7 @@ class Selection:
             found = np.asarray(source[tuple(key)])
         except OSError as error:
             raise _unread(self._dataset, error) from error
-        return found.reshape(-1, *self._row) if self._row else found.reshape(-1)
+        return found.reshape(count, *self._row)
 
     def _is_text(self) -> bool:
         return need("h5py").check_string_dtype(self._dataset.dtype) is not None
