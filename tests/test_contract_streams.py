@@ -696,9 +696,20 @@ def test_a_series_can_be_pickled_and_read_by_many_threads(tmp_path: Path) -> Non
     assert sums == [int(image.sum()) for image in frames(200, 4, 5)]
 
 
+def test_a_series_of_a_registered_reader_can_be_pickled(tmp_path: Path) -> None:
+    series = streamed("application/x-zarr", tmp_path / "a", shape=[2], factor=10)
+    series.handlers.register_handler("application/x-zarr", "numpy:load")
+    with pytest.raises(UnreadableAsset):
+        series.load(1)
+    series.handlers.register_handler("application/x-zarr", Reader, overwrite=True)
+    series.load(1)
+    series.handlers.register_handler("application/x-zarr", "decimal:Context", overwrite=True)
+    assert pickle.loads(pickle.dumps(series)).seq_nums == [range(1, 4)]
+
+
 _WRITER = """
 import sys, h5py
-with h5py.File(sys.argv[1], "w", libver="latest") as file:
+with h5py.File(sys.argv[1], "w", libver=sys.argv[3] if sys.argv[3:] else "latest") as file:
     data = file.create_dataset("data", (0, 2), "i4", maxshape=(None, 2), chunks=(1, 2))
     if sys.argv[2] == "swmr":
         file.swmr_mode = True
@@ -727,6 +738,28 @@ def test_a_file_that_another_process_is_writing_is_read(tmp_path: Path, paramete
         writer.stdin.close()
     assert writer.returncode == 0
     assert series.read([3]).tolist() == [[3, 3]]
+
+
+def test_a_file_of_the_earliest_format_is_read_while_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with subprocess.Popen(
+        [sys.executable, "-c", _WRITER.replace("data.flush()", "file.flush()"), str(path), "no", "earliest"],
+        **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True},
+    ) as writer:
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        writer.stdin.write("2\n")
+        writer.stdin.flush()
+        writer.stdout.readline()
+        assert streamed(HDF5, path, 2, shape=[2], dataset="data").load(2).tolist() == [2, 2]
+        writer.stdin.close()
+
+
+def test_reading_keeps_no_other_process_from_writing(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", frames(3))
+    append = "import sys, h5py; h5py.File(sys.argv[1], 'a')['more'] = 1"
+    with hdf5.rows(str(path), {"dataset": "entry/data/data"}):
+        subprocess.run([sys.executable, "-c", append, str(path)], check=True)
 
 
 def test_a_file_that_is_written_without_swmr_is_told(tmp_path: Path) -> None:

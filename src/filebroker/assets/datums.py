@@ -211,10 +211,15 @@ class Datums:
         place = locate(resource, self._handlers.root_map)
         with self._lock:
             known = self._opened.get(resource["uid"])
-            if known is not None and known[0] == place and known[1].handler is handler:
-                return known
-            path = _fetched(resource, place) if place.remote else place.path
-            opened = self._opened[resource["uid"]] = place, Opening(handler, path, resource["resource_kwargs"])
+        if known is not None and known[0] == place and known[1].handler is handler:
+            return known
+        path = _fetched(resource, place) if place.remote else place.path
+        opened = place, Opening(handler, path, resource["resource_kwargs"])
+        with self._lock:
+            present = self._opened.get(resource["uid"])
+            if present is not None and present is not known:
+                return present  # another thread was faster
+            self._opened[resource["uid"]] = opened
         if known is not None:
             known[1].close()
         return opened

@@ -8,15 +8,16 @@ with ``**datum_kwargs`` gives one datum.  Packages offer theirs in the entry poi
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filebroker.assets.suggestions import advice
+from filebroker.ground.dotted import imported
 from filebroker.ground.errors import DuplicateHandler, FilebrokerWarning, MissingHandler
 from filebroker.ground.forks import renew_in_children
 from filebroker.ground.kinship import akin
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 _GROUP = "databroker.handlers"
 
@@ -201,14 +202,14 @@ class Handlers:
                 f"Mend that, or register another one with db.reg.register_handler({spec!r}, ...)"
             ) from error
 
-    def _offer(self, spec: str) -> EntryPoint | None:
+    def _offer(self, spec: str) -> "EntryPoint | None":
         if spec in self._removed:
             return None
         if spec not in self._entry_points():
             self._offers = None  # what was installed meanwhile, on our advice, is found
         return self._entry_points().get(spec)
 
-    def _entry_points(self) -> Mapping[str, EntryPoint]:
+    def _entry_points(self) -> Mapping[str, "EntryPoint"]:
         if self._offers is None:
             self._offers = _discovered() if self._discover else {}
         return self._offers
@@ -236,8 +237,10 @@ class _Registered(Mapping[str, Any]):
         return f"<handlers of {', '.join(self) or 'nothing'}>"
 
 
-def _discovered() -> dict[str, EntryPoint]:
+def _discovered() -> dict[str, "EntryPoint"]:
     """Give the handlers that installed packages offer, the first for each spec, and warn of others."""
+    from importlib.metadata import entry_points
+
     found: dict[str, EntryPoint] = {}
     for entry in entry_points(group=_GROUP):
         first = found.setdefault(entry.name, entry)
@@ -251,14 +254,5 @@ def _discovered() -> dict[str, EntryPoint]:
 
 
 def _resolved(handler: Any) -> Any:
-    """Give what a dotted name names; anything else is a handler itself.
-
-    Raises
-    ------
-    ImportError, AttributeError, ValueError
-        There is no such thing.
-    """
-    if not isinstance(handler, str):
-        return handler
-    module, _, name = handler.partition(":") if ":" in handler else handler.rpartition(".")
-    return attrgetter(name)(import_module(module))
+    """Give what a dotted name names; anything else is a handler itself."""
+    return imported(handler) if isinstance(handler, str) else handler

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
+import uuid
 import weakref
 from collections.abc import Iterable
 from typing import Any
@@ -25,7 +26,7 @@ class Mirror:
 
     def renew_locks(self) -> None:
         """Make a new lock, after a fork."""
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
 
     def path(self, url: str) -> str:
         """Give the path that stands for a URL, and fetch it if it is a file and was not yet fetched.
@@ -36,11 +37,10 @@ class Mirror:
             fsspec cannot reach it.
         """
         protocol, _, rest = url.partition("://")
-        with self._lock:
-            path = os.path.join(self._home(), protocol, *(name for name in rest.split("/") if name not in ("", "..")))
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            if not os.path.exists(path) and _filesystem(url).isfile(url):
-                self._fetch(url, path)
+        path = os.path.join(self._home(), protocol, *(name for name in rest.split("/") if name not in ("", "..")))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if not os.path.exists(path) and _filesystem(url).isfile(url):
+            _fetch(url, path)
         return path
 
     def fetch(self, paths: Iterable[str]) -> None:
@@ -53,10 +53,9 @@ class Mirror:
         OSError
             It cannot be fetched.
         """
-        with self._lock:
-            for path in paths:
-                if not os.path.exists(path) and path.startswith(self._home()):
-                    self._fetch(self.url(path), path)
+        for path in paths:
+            if not os.path.exists(path) and path.startswith(self._home()):
+                _fetch(self.url(path), path)
 
     def url(self, path: str) -> str:
         """Give the URL that a path below the mirror stands for; other paths are given as they are."""
@@ -66,19 +65,24 @@ class Mirror:
         return f"{protocol}://{'/'.join(names)}"
 
     def _home(self) -> str:
-        if self._directory is None:
-            self._directory = tempfile.mkdtemp(prefix="filebroker-")
-            weakref.finalize(self, _remove, self._directory, os.getpid())
-        return self._directory
+        with self._lock:
+            if self._directory is None:
+                self._directory = tempfile.mkdtemp(prefix="filebroker-")
+                weakref.finalize(self, _remove, self._directory, os.getpid())
+            return self._directory
 
-    def _fetch(self, url: str, path: str) -> None:
-        aside = f"{path}.part"
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        try:
-            _filesystem(url).get_file(url, aside)
-            os.replace(aside, path)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(error.errno, "there is no such file", url) from error
+
+def _fetch(url: str, path: str) -> None:
+    aside = f"{path}.{uuid.uuid4().hex}.part"  # of its own, as another thread may fetch the same file
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    try:
+        _filesystem(url).get_file(url, aside)
+        os.replace(aside, path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(error.errno, "there is no such file", url) from error
+    finally:
+        if os.path.exists(aside):
+            os.remove(aside)
 
 
 def _filesystem(url: str) -> Any:

@@ -216,9 +216,6 @@ class Series:
     def __repr__(self) -> str:
         return f"<Series {self.data_key!r}: {sum(map(len, self.seq_nums))} values in {len(self._parts)} resources>"
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_sources": {}}
-
     def __contains__(self, seq_num: object) -> bool:
         return isinstance(seq_num, int | np.integer) and self._spans.find(int(seq_num)) is not None
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from typing import IO, Any, cast
 from urllib.parse import unquote
 
-import fsspec
-
 from filebroker.assets.places import is_url, moved
 from filebroker.ground.errors import MissingAsset, UnreadableAsset
 from filebroker.ground.kinship import akin
@@ -59,6 +57,8 @@ def exists(path: str) -> bool:
     """
     if not is_url(path):
         return os.path.exists(path)
+    import fsspec
+
     try:
         filesystem, name = fsspec.core.url_to_fs(path)
         return bool(filesystem.exists(name))
@@ -68,7 +68,11 @@ def exists(path: str) -> bool:
 
 def opened(path: str) -> IO[bytes]:
     """Open a file for reading, here or remotely."""
-    return cast(IO[bytes], fsspec.open(path, "rb").open() if is_url(path) else open(path, "rb"))
+    if not is_url(path):
+        return open(path, "rb")
+    import fsspec
+
+    return cast(IO[bytes], fsspec.open(path, "rb").open())
 
 
 def missing(uri: str, tried: list[str], about: str, root_map: Mapping[str, str]) -> MissingAsset:

@@ -13,7 +13,7 @@ from filebroker.cataloging.external import External
 from filebroker.cataloging.run import Stream
 from filebroker.ground.cautions import warn
 from filebroker.ground.documents import Document
-from filebroker.ground.errors import AssetWarning, InvalidQuery
+from filebroker.ground.errors import AssetWarning, InvalidOption
 from filebroker.ground.packages import need
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def dataset(
 
     Raises
     ------
-    InvalidQuery
+    InvalidOption
         ``include`` and ``exclude`` are both given, or ``sub_dict`` is none of its values.
     MissingHandler, UnknownDatum, MissingAsset, UnreadableAsset
         External data cannot be read.
@@ -67,7 +67,7 @@ def dataset(
     """
     keys = _chosen(stream.keys, include, exclude)
     if sub_dict not in ("data", "timestamps"):
-        raise InvalidQuery(f"sub_dict={sub_dict!r} means nothing; it is 'data' or 'timestamps'")
+        raise InvalidOption(f"sub_dict={sub_dict!r} means nothing; it is 'data' or 'timestamps'")
     make = _data if sub_dict == "data" else _timestamps
     times, variables = make(stream, external, keys, lazy)
     declared = _declared(stream.descriptors)
@@ -132,11 +132,11 @@ def configuration_dataset(
 
     Raises
     ------
-    InvalidQuery
+    InvalidOption
         ``include`` and ``exclude`` are both given, or ``sub_dict`` is none of its values.
     """
     if sub_dict not in ("data", "timestamps"):
-        raise InvalidQuery(f"sub_dict={sub_dict!r} means nothing; it is 'data' or 'timestamps'")
+        raise InvalidOption(f"sub_dict={sub_dict!r} means nothing; it is 'data' or 'timestamps'")
     found = [(doc.get("configuration") or {}).get(device) or {} for doc in stream.descriptors]
     all_keys = dict.fromkeys(key for part in found for key in part.get(sub_dict) or {})
     times: Array | None = _column_of_times(stream.to_pandas([]))
@@ -154,7 +154,7 @@ def configuration_dataset(
 def _chosen(keys: Sequence[str], include: Iterable[str] | None, exclude: Iterable[str] | None) -> list[str]:
     wanted, unwanted = (set([names] if isinstance(names, str) else names or ()) for names in (include, exclude))
     if wanted and unwanted:
-        raise InvalidQuery("include and exclude were both given; give one of them")
+        raise InvalidOption("include and exclude were both given; give one of them")
     return [key for key in keys if (key in wanted or not wanted) and key not in unwanted]
 
 

@@ -147,8 +147,9 @@ def filled(frame: pd.DataFrame, columns: Mapping[str, "ExternalColumn"], order: 
         Numbers are columns of numbers; an array is one object a row.
     """
     for key, column in columns.items():
-        values = column.stack() if column.shape == () else _objects(list(column))
-        frame[key] = pd.Series(values, index=frame.index) if isinstance(values, np.ndarray) else values.to_numpy()
+        values = column.stack()
+        is_plain = values.ndim == 1 and values.dtype.names is None
+        frame[key] = pd.Series(values if is_plain else _objects(list(values)).to_numpy(), index=frame.index)
     position = {"time": -1} | {key: number for number, key in enumerate(order)}
     return frame[sorted(frame.columns, key=lambda name: position.get(str(name), len(position)))]
 

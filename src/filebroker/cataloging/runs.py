@@ -103,7 +103,7 @@ class Runs(ABC):
         """
         if number < 1:
             raise InvalidLookup(f"newest({number}) means nothing; 1 is the newest run, 2 the one before it")
-        run = next(self._opened(islice(self._search(), min(number, sys.maxsize) - 1, None)), None)
+        run = next(self._opened(self._search().nth_and_older(min(number, sys.maxsize))), None)
         if run is None:
             count = len(self)
             if count >= number:

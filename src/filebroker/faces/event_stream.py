@@ -7,7 +7,7 @@ from filebroker.cataloging import datasets
 from filebroker.cataloging.run import Stream
 from filebroker.faces.documents import Descriptor
 from filebroker.ground.documents import Document, Pair
-from filebroker.ground.errors import InvalidQuery, UnknownField
+from filebroker.ground.errors import InvalidOption, UnknownDevice
 
 if TYPE_CHECKING:
     import xarray
@@ -36,7 +36,7 @@ class BlueskyEventStream:
 
     Raises
     ------
-    InvalidQuery
+    InvalidOption
         ``include`` and ``exclude`` are both given, or ``sub_dict`` is none of its values.
 
     Examples
@@ -66,9 +66,9 @@ class BlueskyEventStream:
         self._run, self.name = run, name
         self.include, self.exclude = (_listed(names) for names in (include, exclude))
         if self.include and self.exclude:
-            raise InvalidQuery("include and exclude were both given; give one of them")
+            raise InvalidOption("include and exclude were both given; give one of them")
         if sub_dict not in ("data", "timestamps"):
-            raise InvalidQuery(f"sub_dict={sub_dict!r:.100} means nothing; it is 'data' or 'timestamps'")
+            raise InvalidOption(f"sub_dict={sub_dict!r:.100} means nothing; it is 'data' or 'timestamps'")
         self._sub_dict, self._device = sub_dict, configuration_for
         self._partitions: dict[int, list[list[Pair]]] = {}
 
@@ -204,13 +204,13 @@ class BlueskyEventStream:
 
         Raises
         ------
-        InvalidQuery
+        InvalidOption
             ``partition_size`` is no positive number.
         """
         size = partition.get("partition_size", "auto")
         size = _PARTITION_PAGES if size == "auto" else size
         if type(size) is not int or size < 1:
-            raise InvalidQuery(f"partition_size={size!r:.100} means nothing; it is a number of pages, or 'auto'")
+            raise InvalidOption(f"partition_size={size!r:.100} means nothing; it is a number of pages, or 'auto'")
         if size not in self._partitions or self._run.metadata["stop"] is None:
             self._partitions.pop(size, None)
             self._partitions[size] = self._make_partitions(size)
@@ -259,12 +259,12 @@ class Configurations(Mapping[str, BlueskyEventStream]):
 
     def __getitem__(self, device: str) -> BlueskyEventStream:
         if device not in self._names():
-            raise UnknownField(f"{self._stream!r} has no device {device!r:.100}; it has {self._names()}")
+            raise UnknownDevice(f"{self._stream!r} has no device {device!r:.100}; it has {self._names()}")
         return self._stream.configure_new(configuration_for=device)
 
     def __getattr__(self, device: str) -> BlueskyEventStream:
-        if device.startswith("_") or device not in self._names():
-            raise AttributeError(f"there is no configuration of {device!r}")
+        if device.startswith("_"):
+            raise AttributeError(f"Configurations have no attribute {device!r}")
         return self[device]
 
     def __iter__(self) -> Iterator[str]:

@@ -5,10 +5,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import fsspec
-
 from filebroker.assets.copies import relocated
-from filebroker.assets.places import is_url, local_path
+from filebroker.assets.places import is_url, moved
+from filebroker.assets.uris import located
 from filebroker.faces.header import Header
 from filebroker.faces.registry import Registry
 from filebroker.ground.documents import Document
@@ -49,7 +48,7 @@ def export(
         keywords = {"run_start_uid": header.uid, **(copy_keywords or {})}
         for name, doc in header.plain_documents():
             if new_root is not None and name in ("resource", "stream_resource"):
-                resource = doc if name == "resource" else _as_resource(doc)
+                resource = doc if name == "resource" else _as_resource(doc, registry.root_map)
                 pairs += registry.copy_files(resource, new_root, **keywords)
                 changed = relocated(resource, os.path.abspath(new_root))
                 sink.insert(name, changed if name == "resource" else {**doc, "uri": _uri(changed)})
@@ -81,19 +80,28 @@ def export_size(headers: Iterable[Header]) -> float:
     return sum(map(_size, files)) * 1e-9
 
 
-def _as_resource(doc: Document) -> Document:
+def _as_resource(doc: Document, root_map: Mapping[str, str]) -> Document:
     """Give a stream resource with its path where a resource has it."""
-    path = local_path(doc["uri"])
+    readings = located(doc["uri"], {})
+    there = (path for path in readings if os.path.exists(os.path.dirname(moved(path, root_map)[0])))
+    path = next(there, readings[0])
     return {**doc, "root": path[: len(path) - len(path.lstrip("/"))], "resource_path": path.lstrip("/")}
 
 
 def _uri(resource: Document) -> str:
     path = os.path.join(resource["root"], resource["resource_path"])
-    return Path(path).as_uri().replace("file://", "file://localhost", 1) + "/" * path.endswith("/")
+    slash = "/" if resource["uri"].endswith("/") else ""
+    return Path(path).as_uri().replace("file://", "file://localhost", 1) + slash
+
+
+def _size_of_url(file: str) -> int:
+    import fsspec
+
+    return int(fsspec.core.url_to_fs(file)[0].size(file))
 
 
 def _size(file: str) -> int:
     try:
-        return int(fsspec.core.url_to_fs(file)[0].size(file)) if is_url(file) else os.path.getsize(file)
+        return _size_of_url(file) if is_url(file) else os.path.getsize(file)
     except FileNotFoundError as error:
         raise MissingAsset(f"{file} is not there; db.reg.root_map tells where files have moved") from error

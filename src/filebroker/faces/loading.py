@@ -202,7 +202,7 @@ class Loading:
         if len(frame):
             for key, values in added_columns(stream, patterns, len(frame)).items():
                 frame[key] = pd.Series(values, index=frame.index)
-        if list(frame.columns) in (["time"], []):
+        if len(frame.columns) < 2 and list(frame.columns) in (["time"], []):  # a list of pandas' takes its time
             return frames.empty_frame()
         return frame
 

@@ -86,7 +86,7 @@ class Registry:
         new_root
             The directory that takes the place of the resource's root.
         verify
-            Is refused: each file is compared with its copy anyway.
+            Is refused, as in databroker: a copy appears only when it is complete.
         file_rename_hook
             Is called before each file with its position, the number of files, its old and its new path.
         run_start_uid
@@ -107,7 +107,7 @@ class Registry:
             There is no such file, or nothing that can list the files.
         """
         if verify:
-            raise NotSupported("verify=True was never implemented; each file is compared with its copy anyway")
+            raise NotSupported("verify=True was never implemented; a copy appears only when it is complete")
         uid = resource.get("run_start", run_start_uid)
         if uid is None:
             raise InvalidDocument(

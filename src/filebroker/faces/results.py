@@ -177,7 +177,7 @@ def filtered_by(filters: Mapping[str, Any]) -> str:
     return f", filtered by {written(filters)}" if filters else ""
 
 
-def unanswered(error: QueryTimeout) -> str:
+def unanswered(error: Exception) -> str:
     """Tell that a search could not be answered."""
     return f"it could not be answered, because {error}"
 

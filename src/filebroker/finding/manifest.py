@@ -304,10 +304,10 @@ class Manifest(Database):
             self._connection.execute("DELETE FROM kept_order")
             self._connection.execute("INSERT INTO kept_order VALUES (?, ?, ?)", (version, zlib.crc32(arrays), arrays))
 
-    def newest(self, count: int, before: str | None = None) -> list[Entry]:
-        """Give the newest runs, or the newest of those older than the one at a path."""
+    def newest(self, count: int, before: str | None = None, skip: int = 0) -> list[Entry]:
+        """Give the newest runs but for some, or the newest of those older than the one at a path."""
         if before is None:
-            return self._entries("ORDER BY path DESC LIMIT ?", (count,))
+            return self._entries("ORDER BY path DESC LIMIT ? OFFSET ?", (count, skip))
         return self._entries("WHERE path < ? ORDER BY path DESC LIMIT ?", (before, count))
 
     def by_scan_id(self, scan_id: int) -> list[Entry]:

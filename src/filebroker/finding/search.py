@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -144,6 +145,16 @@ class Search:
     def __iter__(self) -> Iterator[Entry]:
         """Give the runs that answer, newest first."""
         return self._walk(Manifest.at, lambda entry: entry)
+
+    def nth_and_older(self, number: int) -> Iterator[Entry]:
+        """Give the n-th newest run that answers, and those after it."""
+        if not self.is_trivial:
+            yield from islice(self, number - 1, None)
+            return
+        # One question has one answer: what `_walk` does about changes in between would take ten times as long.
+        for entry in self.library.ask(Manifest.newest, 1, skip=number - 1):
+            yield entry
+            yield from (older for older in self if older.path < entry.path)
 
     def documents(self) -> Iterator[Documents]:
         """Give the documents of the runs that answer, newest first."""

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from filebroker.assets.shapes import Declared
 from filebroker.assets.uris import opened
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: The parameters of a stream_resource that say how its text is written; they are those of `pandas.read_csv`.
 _OPTIONS = frozenset(
@@ -34,6 +36,8 @@ def rows(path: str, parameters: Mapping[str, Any], declared: Declared) -> Iterat
 
     Columns of one kind make a matrix; those of several make records.
     """
+    import pandas as pd
+
     options = {"header": None} | {name: value for name, value in parameters.items() if name in _OPTIONS}
     if options.get("skipfooter"):
         options["engine"] = "python"
@@ -42,12 +46,14 @@ def rows(path: str, parameters: Mapping[str, Any], declared: Declared) -> Iterat
     yield _records(frame, declared.dtype) if _is_mixed(frame, declared.dtype) else frame.to_numpy()
 
 
-def _is_mixed(frame: pd.DataFrame, dtype: np.dtype[Any]) -> bool:
+def _is_mixed(frame: "pd.DataFrame", dtype: np.dtype[Any]) -> bool:
+    import pandas as pd
+
     kinds = {"number" if pd.api.types.is_numeric_dtype(kind) else "other" for kind in frame.dtypes}
     return dtype.names is not None or len(kinds) > 1
 
 
-def _records(frame: pd.DataFrame, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def _records(frame: "pd.DataFrame", dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """Give the rows of a table as records; their fields have the declared names where there are as many."""
     names = dtype.names
     if names is None or len(names) != len(frame.columns):
