@@ -96,7 +96,7 @@ def only(documents):
 def offer(monkeypatch, *entries):
     """Have the installed packages offer these handlers, and no others."""
     offers = [EntryPoint(name, value, "databroker.handlers") for name, value in entries]
-    monkeypatch.setattr("filebroker.assets.handlers.entry_points", lambda group: offers)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: offers)
 
 
 def test_installed_packages_bring_their_handlers():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import types
 import warnings
 from functools import partial
@@ -204,7 +205,7 @@ def test_a_lazy_map_can_be_pickled_and_is_made_once_by_many_threads():
     lazy = LazyMap(x=partial(int, "1"))
     assert dict(pickle.loads(pickle.dumps(lazy))) == {"x": 1} == dict(lazy)
     gate, made = threading.Barrier(8), []
-    counted = LazyMap(x=lambda: made.append(1) or 5)
+    counted = LazyMap(x=lambda: time.sleep(0.02) or made.append(1) or 5)
 
     def look():
         gate.wait()

@@ -319,6 +319,14 @@ def test_filled_documents_hold_the_data(frames: type[Frames]) -> None:
         assert page["filled"]["image"][0].endswith(f"/{number}")
 
 
+def test_datum_documents_of_one_resource_share_a_page(frames: type[Frames]) -> None:
+    documents = image_run()
+    parts = [pair for pair in documents if pair[0] == "datum"]
+    documents = [*documents[:3], *parts, *(pair for pair in documents[3:] if pair[0] != "datum")]
+    pages = [doc for name, doc in recorded(documents).documents(fill="no") if name == "datum_page"]
+    assert [page["datum_kwargs"] for page in pages] == [{"index": [1, 2, 3, 4]}]
+
+
 def test_delayed_documents_hold_dask_arrays_and_read_nothing(frames: type[Frames]) -> None:
     run = recorded(image_run(), FRAMES=frames)
     pages = [doc for name, doc in run.documents(fill="delayed") if name == "event_page"]
@@ -852,6 +860,32 @@ def test_handlers_that_give_no_arrays_are_given_as_objects() -> None:
     stream = recorded(image_run(rows=3, shape=[]), FRAMES=Tables).primary
     for found in (stream.read(), stream.to_dask().compute()):
         assert found["image"].values.tolist() == [{"index": 1}, {"index": 2}, {"index": 3}]
+
+
+def test_handlers_may_give_single_numbers() -> None:
+    class Numbers:
+        def __init__(self, path: str, **kwargs: Any) -> None:
+            pass
+
+        def __call__(self, index: int) -> Any:
+            return index / 2
+
+    for shape, dtype in (([], "number"), ([], "array")):
+        documents = image_run(rows=3, shape=shape, dtype=dtype)
+        del documents[1][1]["data_keys"]["image"]["dtype_numpy"]
+        stream = recorded(documents, FRAMES=Numbers).primary
+        for found in (stream.read(), stream.to_dask().compute()):
+            assert found["image"].values.tolist() == [0.5, 1.0, 1.5]
+            assert found["image"].dims == ("time",)
+    assert stream.read()["image"].dtype == np.float64
+
+
+def test_events_without_an_image_have_nan(frames: type[Frames]) -> None:
+    documents = image_run(rows=3)
+    documents[6][1]["data"]["image"] = None
+    stream = recorded(documents, FRAMES=frames).primary
+    for found in (stream.read(), stream.to_dask().compute()):
+        assert np.isnan(found["image"].values).all(axis=(1, 2)).tolist() == [False, True, False]
 
 
 def test_images_of_stream_resources_are_read(tmp_path: Path) -> None:

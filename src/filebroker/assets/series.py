@@ -210,7 +210,7 @@ class Series:
             self._spans.add(_span(doc))
         self._parts = parts
         self._sources: dict[str, Source] = {}
-        self._looked: tuple[tuple[int, ...], np.dtype[Any]] | None = None
+        self._looked: tuple[Source, tuple[tuple[int, ...], np.dtype[Any]]] | None = None
         self.seq_nums = self._spans.ranges()
 
     def __repr__(self) -> str:
@@ -345,28 +345,27 @@ class Series:
         part = self._parts[resource_uid]
         chosen = source(part.resource, part.declared, part.claim, self.handlers)
         known = self._sources.setdefault(resource_uid, chosen)
-        if type(known) is not type(chosen):
+        if known.reader is not chosen.reader:
             known = self._sources[resource_uid] = chosen
         return known
 
     def _look(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """Give shape and type: those of the file, which are looked up once."""
-        if self._looked is not None:
-            return self._looked
+        """Give shape and type: those of the file, which are looked up once for each reader."""
         want = declared(self._described, {})
         first = next(iter(self._spans), None)
         if first is None:
             return want.complete or (), want.dtype
         try:
             chosen = self._source(first.resource)
-            self._looked = chosen.look()
-            self._check(chosen, self._looked[0])
+            if self._looked is None or self._looked[0] is not chosen:
+                self._looked = chosen, chosen.look()
+                self._check(chosen, self._looked[1][0])
+            return self._looked[1]
         except FilebrokerError:
             want = self._parts[first.resource].declared
             if want.complete is None:
                 raise
             return want.complete, want.dtype
-        return self._looked
 
 
 def _span(doc: Mapping[str, Any]) -> Span:

@@ -57,6 +57,8 @@ class Source(ABC):
         What is said to be in the resource.
     handlers
         Who reads what, and where roots have moved.
+    reader
+        What reads the files: a `Format` or a registered handler.
 
     Attributes
     ----------
@@ -64,8 +66,11 @@ class Source(ABC):
         The values that were read so far have the shape that is declared.
     """
 
-    def __init__(self, resource: StreamResource, declared: Declared, claim: Claim, handlers: Handlers) -> None:
+    def __init__(
+        self, resource: StreamResource, declared: Declared, claim: Claim, handlers: Handlers, reader: Any
+    ) -> None:
         self.resource = resource
+        self.reader = reader
         self.declared = declared
         self.claim = claim
         self.handlers = handlers
@@ -138,9 +143,7 @@ class Source(ABC):
 class RowSource(Source):
     """One file, whose first axis is that of frames."""
 
-    def __init__(self, *given: Any, form: Format) -> None:
-        super().__init__(*given)
-        self._form = form
+    reader: Format
 
     def look(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Give the shape and type of a value, as the file has them."""
@@ -163,11 +166,11 @@ class RowSource(Source):
         return [next(filter(exists, places), places[0])]
 
     def _open(self, action: Callable[[Any, str, Layout, int], _Given]) -> _Given:
-        assert self._form.rows is not None
+        assert self.reader.rows is not None
         path = self.files()[0]
         with (
             self.reading(self.resource.uri, path),
-            self._form.rows(path, self.resource.parameters, self.declared) as rows,
+            self.reader.rows(path, self.resource.parameters, self.declared) as rows,
         ):
             total, *row = rows.shape or (1,)
             found, offset = self._fit(total, tuple(row))
@@ -186,9 +189,10 @@ class RowSource(Source):
 class FileSource(Source):
     """A sequence of files, each of which holds a value or a part of one."""
 
-    def __init__(self, *given: Any, form: Format) -> None:
+    reader: Format
+
+    def __init__(self, *given: Any) -> None:
         super().__init__(*given)
-        self._form = form
         self._found: tuple[Layout, tuple[int, ...]] | None = None
         self._choice = 0
         self._offset: int | None = None
@@ -204,7 +208,7 @@ class FileSource(Source):
         ahead = {} if self._found else {numbers[0]: self._file(numbers[0])}
         known, like = self._found or (self._layout(ahead[numbers[0]]), ahead[numbers[0]].shape)
         values = [self._value(number, known, like, ahead) for number in numbers]
-        self._found, self.agrees = (known, like), self.agrees and (known.agrees or self._form.opaque)
+        self._found, self.agrees = (known, like), self.agrees and (known.agrees or self.reader.opaque)
         return stacked(values)
 
     def files(self) -> list[str]:
@@ -241,10 +245,10 @@ class FileSource(Source):
         return len(self.claim.offsets) == 1 or any(map(exists, self._places(number)))
 
     def _file(self, number: int) -> Array:
-        assert self._form.file is not None
+        assert self.reader.file is not None
         path = self._place(number)
         with self.reading(self._uris(number)[0], path, self._places(number)):
-            return self._form.file(path, self.resource.parameters)
+            return self.reader.file(path, self.resource.parameters)
 
     def _place(self, number: int) -> str:
         """Give the place of a file: where the ones before it were, if it is there."""
@@ -259,7 +263,7 @@ class FileSource(Source):
 
     def _uris(self, number: int) -> list[str]:
         with self.reading(self.resource.uri, f"the template {self.resource.template!r}"):
-            return list(self.resource.uris(number, self._form.template))
+            return list(self.resource.uris(number, self.reader.template))
 
 
 class HandlerSource(Source):
@@ -291,9 +295,9 @@ class HandlerSource(Source):
         return [next(filter(exists, places), places[0])]
 
     def _open(self) -> Opening:
-        handler, path = self.handlers.find(self.resource.mimetype, self.resource.about), self.files()[0]
-        if self._opening is None or (self._opening.handler, self._opening.path) != (handler, path):
-            self._opening = Opening(handler, path, self.resource.parameters)
+        path = self.files()[0]
+        if self._opening is None or self._opening.path != path:
+            self._opening = Opening(self.reader, path, self.resource.parameters)
         return self._opening
 
 
@@ -323,7 +327,7 @@ def source(resource: StreamResource, declared: Declared, claim: Claim, handlers:
     """
     given = resource, declared, claim, handlers
     if resource.mimetype in handlers.specs():
-        return HandlerSource(*given)
+        return HandlerSource(*given, handlers.find(resource.mimetype, resource.about))
     form = FORMATS.get(resource.mimetype)
     if form is None:
         raise akin(MissingHandler, "event_model", "UndefinedAssetSpecification")(
@@ -333,5 +337,5 @@ def source(resource: StreamResource, declared: Declared, claim: Claim, handlers:
             f"calling that with an index gives a value"
         )
     if form.rows is None or (resource.template and form.file is not None):
-        return FileSource(*given, form=form)
-    return RowSource(*given, form=form)
+        return FileSource(*given, form)
+    return RowSource(*given, form)

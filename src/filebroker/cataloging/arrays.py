@@ -57,16 +57,20 @@ def stacked(values: Sequence[Any]) -> Array:
     >>> stacked(["open", "shut"]).dtype
     dtype('<U4')
     """
-    present = [value for value in values if not _is_missing(value)]
+    present = [value for value in values if not is_missing(value)]
     kinds = set(map(type, present))
     if kinds and kinds <= {np.ndarray, list, tuple}:
         cells = [as_array(value) for value in present]
         return _stacked_arrays(values, cells)
     if kinds == {str} and len(present) == len(values) and max(map(len, present)) <= _LONGEST_STRING:
         return np.array(values)
+    if kinds == {float}:
+        return np.array([np.nan if value is None else value for value in values])
+    if kinds == {int} and len(present) == len(values):
+        return np.array(values)
     if kinds and kinds <= {np.bool_, bool} and len(present) == len(values):
         return np.array(values, dtype=bool)
-    return objects(None if _is_missing(value) else value for value in values)
+    return objects(None if is_missing(value) else value for value in values)
 
 
 def _stacked_arrays(values: Sequence[Any], cells: list[Array]) -> Array:
@@ -77,10 +81,10 @@ def _stacked_arrays(values: Sequence[Any], cells: list[Array]) -> Array:
             return np.stack(cells)
         if kinds <= set("iuf"):
             result = np.full((len(values), *cells[0].shape), np.nan)
-            result[[row for row, value in enumerate(values) if not _is_missing(value)]] = cells
+            result[[row for row, value in enumerate(values) if not is_missing(value)]] = cells
             return result
     remaining = iter(cells)
-    return objects(None if _is_missing(value) else next(remaining) for value in values)
+    return objects(None if is_missing(value) else next(remaining) for value in values)
 
 
 def as_array(value: Any) -> Array:
@@ -135,5 +139,6 @@ def without_rows(declared: Mapping[str, Any]) -> Array:
     return np.empty((0, *sizes), _EMPTY_DTYPES.get(str(declared.get("dtype")), "float64"))
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Tell whether a value, None or NaN, stands for none."""
     return value is None or (isinstance(value, float) and value != value)

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from filebroker.cataloging.arrays import Array, objects
+from filebroker.cataloging.arrays import Array, is_missing, stacked
 from filebroker.ground.errors import UnreadableAsset
 from filebroker.ground.packages import need
 
 if TYPE_CHECKING:
-    from filebroker.cataloging.external import ExternalColumn
+    from filebroker.cataloging.external_columns import ExternalColumn
 
 #: Values that are no images are read so many bytes at a time.
 _CHUNK_BYTES = 1 << 20
@@ -40,7 +40,7 @@ class DelayedColumn:
         shape, dtype = column.shape, column.dtype
         if shape is None:
             # Nothing tells the shape but the data; the first value that is there stands for all.
-            first = next((value for value in column if isinstance(value, np.ndarray)), None)
+            first = next((value for value in column if isinstance(value, np.ndarray | np.generic)), None)
             shape = () if first is None else first.shape
             dtype = np.dtype(object) if first is None else first.dtype
         self.shape: tuple[int, ...] = (len(column), *shape)
@@ -64,9 +64,18 @@ class DelayedColumn:
         return block[([number - low for number in numbers] if abs(numbers.step) > 1 else slice(None), *rest)]
 
     def _read(self, begin: int, end: int) -> Array:
-        block = self._fitted(self._column.stack(slice(begin, end)))
+        block = self._column.stack(slice(begin, end))
+        if block.dtype == object and self.dtype != object:
+            block = self._without_gaps(block)
+        block = self._fitted(block)
         safe = block.dtype != self.dtype and np.can_cast(block.dtype, self.dtype, "safe")
         return block.astype(self.dtype) if safe else block
+
+    def _without_gaps(self, block: Array) -> Array:
+        """Give values one by one as one array, with NaN for events that have none."""
+        if all(map(is_missing, block.flat)):
+            return np.full((len(block), *self.shape[1:]), np.nan)
+        return stacked(block.tolist())
 
     def _fitted(self, block: Array) -> Array:
         """Give data the shape that was promised, if nothing but axes of length 1 stands between.
@@ -79,8 +88,6 @@ class DelayedColumn:
         promised = (len(block), *self.shape[1:])
         if block.shape == promised:
             return block
-        if self.dtype == object and self.ndim == 1:
-            return objects(block)
         if _without_ones(block.shape[1:]) == _without_ones(promised[1:]) and block.dtype != object:
             return block.reshape(promised)
         found = "different shapes" if block.dtype == object else f"shape {block.shape[1:]}"

@@ -14,7 +14,7 @@ from filebroker.storing.columns import ABSENT
 from filebroker.storing.pages import Page
 
 if TYPE_CHECKING:
-    from filebroker.cataloging.external import ExternalColumn
+    from filebroker.cataloging.external_columns import ExternalColumn
 
 #: Tables with more columns are copied into one block, which pandas handles faster than many.
 _MANY_COLUMNS = 100

@@ -1,0 +1,206 @@
+"""The values of one field that are in files of their own, as a sequence: one an event, read when asked for."""
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+
+from filebroker.assets.datums import Datums
+from filebroker.assets.series import Series
+from filebroker.ground.errors import AssetWarning
+
+#: Types of single values by the names that descriptors have for them.
+_SCALARS = {"number": "float64", "integer": "int64", "boolean": "bool"}
+
+
+class ExternalColumn(Sequence[Any]):
+    """The values of one data key, one an event, each read when it is asked for.
+
+    Attributes
+    ----------
+    shape : tuple of int or None
+        Of one value, as a file showed it, else as it is declared; None if only reading can tell.
+    dtype : numpy.dtype or None
+        Of the values; None if only reading can tell.
+    """
+
+    shape: tuple[int, ...] | None
+    dtype: "np.dtype[Any] | None"
+
+    @abstractmethod
+    def _value(self, row: int) -> Any:
+        """Read one value."""
+
+    @overload
+    def __getitem__(self, row: int) -> Any: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[Any]: ...
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return [self._value(number) for number in range(*row.indices(len(self)))]
+        number = row + len(self) if row < 0 else row
+        if not 0 <= number < len(self):
+            raise IndexError(f"there are {len(self)} events, and no row {row}")
+        return self._value(number)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self._value(row) for row in range(len(self)))
+
+    def stack(self, rows: slice = slice(None)) -> "np.ndarray[Any, Any]":
+        """Read many values as one array.
+
+        Parameters
+        ----------
+        rows
+            Which events.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape ``(events, *shape)``; of objects, one an event, if the values differ in shape.
+        """
+        numbers = range(*rows.indices(len(self)))
+        values = (self._value(row) for row in numbers)
+        first = next(values, None)
+        if not isinstance(first, np.ndarray | np.generic):
+            return _objects([first, *values][: len(numbers)]) if numbers else self._empty()
+        result = np.empty((len(numbers), *first.shape), first.dtype)
+        result[0] = first
+        for position, value in enumerate(values, 1):
+            if np.shape(value) != first.shape or getattr(value, "dtype", None) != first.dtype:
+                return _objects([*result[:position], value, *values])
+            result[position] = value
+        return result
+
+    def _empty(self) -> "np.ndarray[Any, Any]":
+        return np.empty((0, *(self.shape or ())), self.dtype)
+
+
+class DatumColumn(ExternalColumn):
+    """Values that datum documents tell of.
+
+    Parameters
+    ----------
+    label
+        What it is, for messages.
+    values
+        What the events have: ids of datum documents, or values that were filled already.
+    datums
+        The datum documents.
+    declared
+        What the descriptor says of the field.
+    """
+
+    def __init__(self, label: str, values: list[Any], datums: Datums, declared: Mapping[str, Any]) -> None:
+        self._label, self._values, self._datums = label, values, datums
+        self.shape, self.dtype = _declared_shape(declared), _declared_dtype(declared)
+        self._is_checked = False
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def _value(self, row: int) -> Any:
+        value = self._values[row]
+        if not isinstance(value, str):
+            return value  # filled before it was recorded, or missing
+        found = as_array(self._datums.load(value))
+        if isinstance(found, np.ndarray) and not self._is_checked:
+            self._check(found)
+        return found
+
+    def _check(self, found: "np.ndarray[Any, Any]") -> None:
+        """Learn what the data are really like, and tell if that is not what was declared."""
+        self._is_checked = True
+        if self.shape is not None and self.shape != found.shape:
+            warnings.warn(
+                f"{self._label} is declared to have shape {self.shape}, and its files have {found.shape}, which counts",
+                AssetWarning,
+                stacklevel=4,
+            )
+        self.shape, self.dtype = found.shape, found.dtype
+
+
+class SeriesColumn(ExternalColumn):
+    """Values that stream resources tell of.
+
+    Parameters
+    ----------
+    series
+        The values by the number of the event.
+    seq_nums
+        The number of each event.
+    """
+
+    def __init__(self, series: Series, seq_nums: Sequence[int]) -> None:
+        self._series, self._seq_nums = series, seq_nums
+
+    def __len__(self) -> int:
+        return len(self._seq_nums)
+
+    @property
+    def _is_whole(self) -> bool:
+        return all(number in self._series for number in self._seq_nums)
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The shape of one value."""
+        return self._series.shape
+
+    @property
+    def dtype(self) -> "np.dtype[Any]":  # type: ignore[override]
+        """The type of the values; if some events have none, one that has NaN for them."""
+        dtype = self._series.dtype
+        return dtype if self._is_whole else np.result_type(dtype, np.float64)
+
+    def _value(self, row: int) -> Any:
+        number = self._seq_nums[row]
+        return self._series.load(number) if number in self._series else np.full(self.shape, np.nan)
+
+    def stack(self, rows: slice = slice(None)) -> "np.ndarray[Any, Any]":
+        """Read many values as one array; see `ExternalColumn.stack`."""
+        numbers = self._seq_nums[rows]
+        present = [position for position, number in enumerate(numbers) if number in self._series]
+        if len(present) == len(numbers):
+            return self._series.read(numbers)
+        result = np.full((len(numbers), *self.shape), np.nan, self.dtype)
+        if present:
+            result[present] = self._series.read([numbers[position] for position in present])
+        return result
+
+
+def as_array(value: Any) -> Any:
+    """Give what a handler gave as an array, read whole; what is no array, such as a DataFrame, as it is."""
+    if isinstance(value, list | tuple):
+        try:
+            return np.asarray(value)
+        except ValueError:  # of different lengths
+            return value
+    is_array = hasattr(value, "__array__") and hasattr(value, "dtype")
+    return np.asarray(value) if is_array else value
+
+
+def _objects(values: Sequence[Any]) -> "np.ndarray[Any, Any]":
+    result = np.empty(len(values), dtype=object)
+    for row, value in enumerate(values):
+        result[row] = value
+    return result
+
+
+def _declared_shape(declared: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Give the shape a descriptor declares, None if it leaves something open."""
+    shape = declared.get("shape")
+    is_whole = isinstance(shape, list) and all(isinstance(size, int) and size > 0 for size in shape)
+    if not is_whole or (not shape and declared.get("dtype") == "array"):
+        return None
+    return tuple(shape)  # type: ignore[arg-type]
+
+
+def _declared_dtype(declared: Mapping[str, Any]) -> "np.dtype[Any] | None":
+    """Give the type a descriptor declares, None if it leaves that open."""
+    name = declared.get("dtype_numpy") or declared.get("dtype_str") or _SCALARS.get(str(declared.get("dtype")))
+    try:
+        return np.dtype(name) if name else None
+    except TypeError:
+        return None
