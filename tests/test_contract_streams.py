@@ -618,7 +618,8 @@ def test_a_reader_can_be_registered_for_a_mimetype_and_goes_before_what_is_built
         with pytest.raises(UnreadableAsset, match="KeyError: 6"):
             series.load(7)
         series.handlers.register_handler(mimetype, lambda path, factor: lambda index: np.array(path), overwrite=True)
-        assert series.load(1) == str(tmp_path / "a")
+        with pytest.warns(AssetWarning, match="declares"):
+            assert series.load(1) == str(tmp_path / "a")
         assert series.shape == ()
         series.handlers.deregister_handler(mimetype)
         with pytest.raises((MissingHandler, MissingAsset)):

@@ -831,9 +831,12 @@ def test_an_open_type_is_taken_for_float_and_cast(frames: type[Frames]) -> None:
 def test_values_that_do_not_fit_the_declared_type_are_not_bent(
     frames: type[Frames], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frames, "dtype", "complex128")
-    found = recorded(image_run(), FRAMES=frames).primary.to_dask()["image"].compute()
-    assert found.dtype == np.complex128
+    monkeypatch.setattr(frames, "dtype", "float32")
+    run = recorded(image_run(), FRAMES=frames)
+    with pytest.raises(UnreadableAsset, match=r"uint16.*float32.*read\(\)"):
+        run.primary.to_dask()["image"].compute()
+    assert run.primary.read()["image"].dtype == np.float32
+    assert run.primary.to_dask()["image"].compute().dtype == np.float32
 
 
 def test_external_values_of_different_shapes_are_given_one_by_one(frames: type[Frames]) -> None:

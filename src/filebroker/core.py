@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
+from filebroker.faces import coercion
 from filebroker.faces.bluesky_run import BlueskyRun
 from filebroker.faces.documents import (
     Datum,
@@ -24,6 +25,8 @@ from filebroker.faces.transforms import parse_transforms
 from filebroker.ground.dotted import imported
 from filebroker.ground.errors import FilebrokerWarning
 from filebroker.in_memory import SingleRunCache
+
+coercion.register()
 
 #: databroker's class of the runs that it reads from files.
 BlueskyRunFromGenerator = BlueskyRun

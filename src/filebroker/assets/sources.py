@@ -286,7 +286,8 @@ class HandlerSource(Source):
         with self.reading(self.resource.uri, self.files()[0]):
             opening = self._open()
             found = [np.asarray(opening.use(methodcaller("__call__", index))) for index in range(start, stop)]
-            self.agrees = self.agrees and all(layout(self.declared, value.shape).agrees for value in found)
+            layouts = [layout(self.declared, value.shape) for value in found]
+            self.agrees = self.agrees and all(each.agrees and each.rows == 1 for each in layouts)
             return stacked(found)
 
     def files(self) -> list[str]:

@@ -61,15 +61,25 @@ class DelayedColumn:
             return np.empty((0, *self.shape[1:]), self.dtype)[(slice(None), *rest)]
         low = min(numbers)
         block = self._read(low, max(numbers) + 1)
-        return block[([number - low for number in numbers] if abs(numbers.step) > 1 else slice(None), *rest)]
+        return block[([number - low for number in numbers] if numbers.step != 1 else slice(None), *rest)]
 
     def _read(self, begin: int, end: int) -> Array:
         block = self._column.stack(slice(begin, end))
         if block.dtype == object and self.dtype != object:
             block = self._without_gaps(block)
-        block = self._fitted(block)
-        safe = block.dtype != self.dtype and np.can_cast(block.dtype, self.dtype, "safe")
-        return block.astype(self.dtype) if safe else block
+        return self._cast(self._fitted(block))
+
+    def _cast(self, block: Array) -> Array:
+        """Give data the type that was promised: dask would bend all of them to that of the first chunk.
+
+        Raises
+        ------
+        UnreadableAsset
+            They would lose something.
+        """
+        if not np.can_cast(block.dtype, self.dtype, "safe"):
+            raise UnreadableAsset(self._unlike(f"type {self.dtype}", f"type {block.dtype}"))
+        return block.astype(self.dtype, copy=False)
 
     def _without_gaps(self, block: Array) -> Array:
         """Give values one by one as one array, with NaN for events that have none."""
@@ -91,9 +101,12 @@ class DelayedColumn:
         if _without_ones(block.shape[1:]) == _without_ones(promised[1:]) and block.dtype != object:
             return block.reshape(promised)
         found = "different shapes" if block.dtype == object else f"shape {block.shape[1:]}"
-        raise UnreadableAsset(
-            f"{self._label} is declared to have shape {promised[1:]}, and its files have {found}; "
-            "read() gives the data as they are, and after that a new to_dask() may know their shape"
+        raise UnreadableAsset(self._unlike(f"shape {promised[1:]}", found))
+
+    def _unlike(self, declared: str, found: str) -> str:
+        return (
+            f"{self._label} is declared to have {declared}, and its files have {found}; read() gives the data as they "
+            "are, and after that a new to_dask() may know them"
         )
 
     def __len__(self) -> int:

@@ -95,7 +95,7 @@ class DatumColumn(ExternalColumn):
 
     def __init__(self, label: str, values: list[Any], datums: Datums, declared: Mapping[str, Any]) -> None:
         self._label, self._values, self._datums = label, values, datums
-        self.shape, self.dtype = _declared_shape(declared), _declared_dtype(declared)
+        self.shape, self.dtype = declared_shape(declared), declared_dtype(declared)
         self._is_checked = False
 
     def __len__(self) -> int:
@@ -188,7 +188,7 @@ def _objects(values: Sequence[Any]) -> "np.ndarray[Any, Any]":
     return result
 
 
-def _declared_shape(declared: Mapping[str, Any]) -> tuple[int, ...] | None:
+def declared_shape(declared: Mapping[str, Any]) -> tuple[int, ...] | None:
     """Give the shape a descriptor declares, None if it leaves something open."""
     shape = declared.get("shape")
     is_whole = isinstance(shape, list) and all(isinstance(size, int) and size > 0 for size in shape)
@@ -197,7 +197,7 @@ def _declared_shape(declared: Mapping[str, Any]) -> tuple[int, ...] | None:
     return tuple(shape)  # type: ignore[arg-type]
 
 
-def _declared_dtype(declared: Mapping[str, Any]) -> "np.dtype[Any] | None":
+def declared_dtype(declared: Mapping[str, Any]) -> "np.dtype[Any] | None":
     """Give the type a descriptor declares, None if it leaves that open."""
     name = declared.get("dtype_numpy") or declared.get("dtype_str") or _SCALARS.get(str(declared.get("dtype")))
     try:

@@ -17,6 +17,7 @@ from filebroker.faces.reading import Reading, listed
 from filebroker.faces.registry import Registry
 from filebroker.faces.results import filtered_by, newest_table, unanswered
 from filebroker.faces.searching import Searching
+from filebroker.faces.serializing import CatalogSerializer
 from filebroker.faces.transforms import parse_transforms
 from filebroker.faces.wrapping import PrepareHook, unwrap, wrap_in_deprecated_doct
 from filebroker.finding.survey import Survey
@@ -102,7 +103,7 @@ class Broker(Searching, Reading):
         self.handlers: Handlers = Handlers() if handlers is None else handlers
         #: What is made of start, stop, descriptor and resource documents before they are handed out.
         self.transforms: dict[str, Callable[[Any], Any]] = parse_transforms(transforms)
-        self._serializer = serializer
+        self._given_serializer = serializer
         self._config: dict[str, Any] | None = None
         #: Every document handed out passes through this function of name and document.
         self.prepare_hook: PrepareHook = wrap_in_deprecated_doct
@@ -242,10 +243,11 @@ class Broker(Searching, Reading):
         if name in ("bulk_events", "bulk_datum"):
             warnings.warn(f"{name} is an old form; its parts are stored one by one", UserWarning, stacklevel=2)
         plain = doc if type(doc) is dict else unwrap(doc)
-        if self._serializer is not None:
-            self._serializer(name, plain)
-        else:
-            self.catalog.insert(name, plain)
+        self._serializer(name, plain)
+
+    @cached_property
+    def _serializer(self) -> Callable[[str, Any], Any]:
+        return CatalogSerializer(self.catalog) if self._given_serializer is None else self._given_serializer
 
     def close(self) -> None:
         """Stop recording; see `Catalog.close`."""
