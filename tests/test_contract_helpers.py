@@ -460,6 +460,8 @@ def test_runs_from_functions_are_filled_by_their_handlers():
     upserted(catalog, documents)
     assert catalog[-1].primary.to_dask()["image"].values.tolist() == [[[6, 6], [6, 6]]]
     assert dict(catalog.root_map) == {"/nowhere": "/elsewhere"}
+    assert list(catalog.handler_registry) == ["CONSTANT"]
+    assert "NPY_SEQ" in BlueskyInMemoryCatalog().handler_registry  # without any, what is installed
     cache = SingleRunCache(handler_registry={"CONSTANT": Constant})
     for name, doc in documents:
         cache.callback(name, doc)

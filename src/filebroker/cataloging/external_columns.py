@@ -95,11 +95,19 @@ class DatumColumn(ExternalColumn):
 
     def __init__(self, label: str, values: list[Any], datums: Datums, declared: Mapping[str, Any]) -> None:
         self._label, self._values, self._datums = label, values, datums
-        self.shape, self.dtype = declared_shape(declared), declared_dtype(declared)
+        self.shape, self._dtype = declared_shape(declared), declared_dtype(declared)
+        self._is_whole = all(isinstance(value, str) for value in values)
         self._is_checked = False
 
     def __len__(self) -> int:
         return len(self._values)
+
+    @property
+    def dtype(self) -> "np.dtype[Any] | None":  # type: ignore[override]
+        """The type of the values; if some events have none, one that has NaN for them."""
+        if self._is_whole or self._dtype is None or self._dtype.kind not in "biuf":
+            return self._dtype
+        return np.result_type(self._dtype, np.float64)
 
     def _value(self, row: int) -> Any:
         value = self._values[row]
@@ -119,7 +127,7 @@ class DatumColumn(ExternalColumn):
                 AssetWarning,
                 stacklevel=4,
             )
-        self.shape, self.dtype = found.shape, found.dtype
+        self.shape, self._dtype = found.shape, found.dtype
 
 
 class SeriesColumn(ExternalColumn):
