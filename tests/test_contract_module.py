@@ -354,10 +354,10 @@ def test_intake_directories_are_the_users_and_the_environments(own_home: Path, m
 
 def test_what_is_written_now_is_found_now(intake_directory: Path, tmp_path: Path) -> None:
     assert list(filebroker.yaml_catalogs) == []
-    assert list(filebroker.catalog) == ["example"]
+    assert list(filebroker.catalog) == []
     (intake_directory / "a.yml").write_text("sources:\n" + source("mine", recorded(tmp_path)))
     assert list(filebroker.yaml_catalogs) == ["mine"]
-    assert sorted(filebroker.catalog) == ["example", "mine"]
+    assert sorted(filebroker.catalog) == ["mine"]
     assert "mine" in filebroker.catalog
     assert len(filebroker.catalog) == 2
     filebroker.catalog.force_reload()
@@ -374,14 +374,14 @@ def test_an_entry_is_opened_as_its_version_2_face(ending: str, intake_directory:
         assert entry.name == "mine"
     assert isinstance(filebroker.catalog["example"], RunCatalog)
     assert len(filebroker.catalog.example) >= 20
-    assert dict(filebroker.catalog.items()).keys() == {"example", "mine"}
+    assert dict(filebroker.catalog.items()).keys() == {"mine"}
 
 
 def test_names_are_shown_and_completed(intake_directory: Path) -> None:
-    assert repr(filebroker.catalog) == "<catalogs: example>"
+    assert repr(filebroker.catalog) == "<catalogs: nothing>"
     assert repr(filebroker.yaml_catalogs) == "<YAML catalogs: nothing>"
-    assert "example" in dir(filebroker.catalog)
-    assert filebroker.catalog._ipython_key_completions_() == ["example"]
+    assert "example" not in dir(filebroker.catalog)
+    assert filebroker.catalog._ipython_key_completions_() == []
     assert filebroker.catalog == filebroker.catalog
     assert filebroker.catalog() is filebroker.catalog
 
@@ -407,7 +407,7 @@ def test_a_broken_file_is_named_and_hides_nothing(intake_directory: Path, tmp_pa
     (intake_directory / "b.yml").write_text("sources:\n" + source("mine", recorded(tmp_path)))
     (intake_directory / "c.yml").write_text("sources: {no: 5, what: }")
     with pytest.warns(UserWarning, match=r"a\.yml cannot be read"):
-        assert sorted(filebroker.catalog) == ["example", "mine"]
+        assert sorted(filebroker.catalog) == ["mine"]
     assert len(filebroker.catalog["mine"]) == 1  # and nobody is bothered who asks for another
     assert "mine" in filebroker.catalog
     with pytest.raises(KeyError, match=r"a\.yml cannot be read"):
@@ -417,7 +417,7 @@ def test_a_broken_file_is_named_and_hides_nothing(intake_directory: Path, tmp_pa
 def test_a_broken_configuration_is_named_and_hides_nothing(own: Path, intake_directory: Path) -> None:
     (own / "a.yml").write_text("path: [")
     with pytest.warns(UserWarning, match=r"a\.yml cannot be read"):
-        assert list(filebroker.catalog) == ["example"]
+        assert list(filebroker.catalog) == []
     assert len(filebroker.catalog["example"]) >= 20
 
 
@@ -463,7 +463,7 @@ def test_what_cannot_be_looked_through_is_named(
         (own_home / ".intake" / "conf.yaml").write_text(content)
         message = "Intake's configuration cannot be read"
     with pytest.warns(UserWarning, match=message):
-        assert list(filebroker.catalog) == ["example"]
+        assert list(filebroker.catalog) == []
 
 
 def test_intake_opens_what_is_not_ours(intake_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -509,7 +509,7 @@ def test_installed_packages_offer_catalogs(packages: Path, monkeypatch: pytest.M
         f"from filebroker import Broker\ncatalog = Broker({str(tmp_path / 'c')!r}).v2\n"
     )
     found = MergedCatalog([EntrypointsCatalog(paths=[str(packages)]), ConfigCatalog()])
-    assert sorted(found) == ["broken", "example", "ours"]
+    assert sorted(found) == ["broken", "ours"]
     assert "beamline" not in sys.modules
     monkeypatch.syspath_prepend(str(packages))
     assert isinstance(found["ours"], RunCatalog)

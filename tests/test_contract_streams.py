@@ -28,7 +28,14 @@ from filebroker import temp
 from filebroker.assets.formats import hdf5, images
 from filebroker.assets.handlers import Handlers
 from filebroker.assets.series import Series, StreamAssets
-from filebroker.ground.errors import AssetWarning, MissingAsset, MissingHandler, UnknownDatum, UnreadableAsset
+from filebroker.ground.errors import (
+    AssetWarning,
+    MissingAsset,
+    MissingHandler,
+    MissingPackage,
+    UnknownDatum,
+    UnreadableAsset,
+)
 
 HDF5 = "application/x-hdf5"
 TIFF = "multipart/related;type=image/tiff"
@@ -544,6 +551,14 @@ def test_files_on_an_object_store_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(moved.load(2), data[1])
     with pytest.raises(MissingAsset, match=r"memory://bucket/b\.h5"):
         streamed(HDF5, "memory://bucket/b.h5").load(1)
+
+
+def test_a_store_that_cannot_be_reached_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnreadableAsset, match=r"nonsense://x/a\.h5.*Protocol not known"):
+        streamed(HDF5, "nonsense://x/a.h5").load(1)
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # as if it were not installed
+    with pytest.raises(MissingPackage, match=r"s3://bucket/a\.h5.*s3fs"):
+        streamed(HDF5, "s3://bucket/a.h5").load(1)
 
 
 def test_the_files_of_a_resource_can_be_listed(tmp_path: Path) -> None:

@@ -207,6 +207,23 @@ def test_a_run_in_progress_has_no_stop_and_grows() -> None:
     assert run.primary.read().sizes["time"] == 3
 
 
+def test_images_of_a_run_in_progress_are_those_so_far(frames: type[Frames]) -> None:
+    documents = image_run(rows=4)
+    db = temp()
+    db.reg.register_handler("FRAMES", frames)
+    for name, doc in documents[:5]:
+        db.insert(name, doc)
+    run = db.v2[-1]
+    early = run.primary.to_dask()
+    assert early["image"].shape == (1, 3, 4)
+    for name, doc in documents[5:]:
+        db.insert(name, doc)
+    assert run.primary.to_dask()["image"].compute().values[:, 0, 0].tolist() == [1, 2, 3, 4]
+    assert early["image"].compute().values[:, 0, 0].tolist() == [1]
+    pages = [doc for name, doc in run.documents(fill="delayed") if name == "event_page"]
+    assert [int(page["data"]["image"][0].max().compute()) for page in pages] == [1, 2, 3, 4]
+
+
 def test_an_aborted_run_has_its_stop_document() -> None:
     engine, db = RunEngine({}), temp()
     engine.subscribe(db.insert)
@@ -544,6 +561,16 @@ def test_several_descriptors_follow_each_other_and_integers_stay_integers() -> N
     assert found["n"].values.tolist() == [1, 2, 11, 12]
     assert found["n"].dtype == np.int64
     assert found["wave"].shape == (4, 3)
+
+
+def test_a_field_of_one_descriptor_alone_is_nan_elsewhere() -> None:
+    begun = start()
+    one, other = (descriptor(begun, keys, time=T0 + step) for step, keys in enumerate((["a"], ["a", "b"])))
+    events = [("descriptor", one), ("event", event(one, 1)), ("descriptor", other), ("event", event(other, 2))]
+    stream = recorded([("start", begun), *events, ("stop", stop(begun))]).primary
+    for found in (stream.read(), stream.to_dask().compute(), stream.timestamps.read()):
+        assert np.isnan(found["b"].values).tolist() == [True, False]
+        assert not np.isnan(found["a"].values).any()
 
 
 def test_declared_dimensions_are_used_as_far_as_they_can_be() -> None:
@@ -913,6 +940,17 @@ def test_a_stream_of_files_alone_has_no_times(tmp_path: Path) -> None:
         assert len(found.time) == 6
         assert found["image"].values.reshape(6, -1)[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
     assert stream(exclude=["image"]).read().sizes == {"time": 0}
+    assert stream.timestamps.read()["image"].shape == (0,)
+
+
+def test_a_stream_of_files_alone_has_its_configuration(tmp_path: Path) -> None:
+    documents = streamed_run(tmp_path, with_events=False)
+    key = {"source": "sim", "dtype": "number", "shape": []}
+    settings = {"data": {"gain": 2.5}, "timestamps": {"gain": T0}, "data_keys": {"gain": key}}
+    documents[1][1]["configuration"] = {"image": settings}
+    found = recorded(documents).primary.config["image"].read()
+    assert found["gain"].values.tolist() == [2.5] * 6
+    assert "time" not in found.coords
 
 
 def test_headers_give_the_same_datasets(scanned: Any) -> None:

@@ -256,3 +256,13 @@ def _discovered() -> dict[str, "EntryPoint"]:
 def _resolved(handler: Any) -> Any:
     """Give what a dotted name names; anything else is a handler itself."""
     return imported(handler) if isinstance(handler, str) else handler
+
+
+def __getattr__(name: str) -> Any:
+    # Scripts import the handlers that databroker.assets.handlers had; their package has them now.
+    if name.startswith("_"):
+        raise AttributeError(name)
+    try:
+        return imported(f"area_detector_handlers.handlers.{name}")
+    except ImportError as error:
+        raise AttributeError(f"there is no {name}; {advice('AD_HDF5')}") from error

@@ -7,7 +7,7 @@ from typing import IO, Any, cast
 from urllib.parse import unquote
 
 from filebroker.assets.places import is_url, moved
-from filebroker.ground.errors import MissingAsset, UnreadableAsset
+from filebroker.ground.errors import MissingAsset, MissingPackage, UnreadableAsset
 from filebroker.ground.kinship import akin
 
 #: A file URI without a host, or with that of this machine, which is all one for reading.
@@ -52,6 +52,8 @@ def exists(path: str) -> bool:
 
     Raises
     ------
+    MissingPackage
+        fsspec needs a package for such URLs that is not installed.
     UnreadableAsset
         The remote filesystem cannot be asked.
     """
@@ -62,6 +64,8 @@ def exists(path: str) -> bool:
     try:
         filesystem, name = fsspec.core.url_to_fs(path)
         return bool(filesystem.exists(name))
+    except ImportError as error:
+        raise MissingPackage(f"{path} cannot be reached: {error}") from error
     except Exception as error:
         raise UnreadableAsset(f"cannot look for {path}: {type(error).__name__}: {error}") from error
 

@@ -194,23 +194,48 @@ class External:
         MissingHandler, UnknownDatum, MissingAsset, UnreadableAsset
             The data cannot be read.
         """
-        if self._files is None or not self._knows(event):
-            self._load()
         data, filled = dict(event["data"]), dict(event.get("filled") or {})
         stamps = dict(event["timestamps"])
-        uid = event["descriptor"]
-        for key, item in self._descriptors.get(uid, {"data_keys": {}})["data_keys"].items():
+        for key, source in self.sources(event, keys).items():
+            if key in data:
+                data[key] = as_array(self._datums.load(source))
+            else:
+                data[key] = self._series_of(key, event["descriptor"]).load(event["seq_num"])
+                stamps[key] = event["time"]
+            filled[key] = source
+        return {**event, "data": data, "timestamps": stamps, **({"filled": filled} if filled else {})}
+
+    def sources(self, event: Document, keys: Collection[str] | None = None) -> dict[str, str]:
+        """Tell what an event is filled from, reading none of it.
+
+        Parameters
+        ----------
+        event
+            An event of the run.
+        keys
+            The data keys to fill, None for all.
+
+        Returns
+        -------
+        dict
+            For each data key whose value is in a file, the id of its datum or stream datum document.
+        """
+        if self._files is None or not self._knows(event):
+            self._load()
+        uid, filled = event["descriptor"], event.get("filled") or {}
+        items = self._descriptors.get(uid, {"data_keys": {}})["data_keys"]
+        found: dict[str, str] = {}
+        for key, item in items.items():
             if (keys is not None and key not in keys) or filled.get(key):
                 continue
-            if isinstance(data.get(key), str) and (_is_external(item) or filled.get(key) is False):
-                filled[key] = data[key]
-                data[key] = as_array(self._datums.load(data[key]))
-            elif key not in data and key in self._keys_streamed(uid):
+            value = event["data"].get(key)
+            if isinstance(value, str) and (_is_external(item) or filled.get(key) is False):
+                found[key] = value
+            elif key not in event["data"] and key in self._keys_streamed(uid):
                 series = self._series_of(key, uid)
-                number = event["seq_num"]
-                if number in series:
-                    data[key], filled[key], stamps[key] = series.load(number), series.datum_of(number), event["time"]
-        return {**event, "data": data, "timestamps": stamps, **({"filled": filled} if filled else {})}
+                if event["seq_num"] in series:
+                    found[key] = series.datum_of(event["seq_num"])
+        return found
 
     def _knows(self, event: Document) -> bool:
         """Tell whether the documents that an event refers to were taken in; of a run in progress they may be new."""

@@ -40,17 +40,25 @@ class Entries:
         What opens each entry, by its name.
     problems : list of str
         What could not be looked through, and why.
+    unlisted : set of str
+        Entries that are opened by name and not listed.
     """
 
     openers: dict[str, Callable[[], Any]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    unlisted: set[str] = field(default_factory=set)
+
+    @property
+    def listed(self) -> list[str]:
+        """The names of the entries that are listed."""
+        return [name for name in self.openers if name not in self.unlisted]
 
 
 class Discovered(Mapping[str, Any]):
     """Entries by name, looked for when they are asked for.
 
     An entry is opened by looking it up, ``catalog["beamtime"]`` or ``catalog.beamtime``; a catalog of ours is opened
-    as its version 2 face.
+    as its version 2 face.  The example that comes with filebroker can be opened, and is not listed.
 
     Parameters
     ----------
@@ -94,14 +102,14 @@ class Discovered(Mapping[str, Any]):
         """Give the names; a `FilebrokerWarning` tells of each file that cannot be read."""
         found = self.look()
         self._warn(found)
-        return iter(found.openers)
+        return iter(found.listed)
 
     def _warn(self, found: Entries) -> None:
         for problem in found.problems:
             warn(problem, FilebrokerWarning)
 
     def __len__(self) -> int:
-        return len(self.look().openers)
+        return len(self.look().listed)
 
     def __contains__(self, name: object) -> bool:
         return name in self.look().openers
@@ -112,7 +120,7 @@ class Discovered(Mapping[str, Any]):
         return self[name]
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self.look().openers})
+        return sorted({*super().__dir__(), *self.look().listed})
 
     # Two of them are equal if they are one: to compare entries would open them all.
     __eq__ = object.__eq__
@@ -123,12 +131,12 @@ class Discovered(Mapping[str, Any]):
         return self
 
     def __repr__(self) -> str:
-        names = list(self.look().openers)
+        names = self.look().listed
         more = f", and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
         return f"<{self.name}: {', '.join(names[:_LISTED]) or 'nothing'}{more}>"
 
     def _ipython_key_completions_(self) -> list[str]:
-        return list(self.look().openers)
+        return self.look().listed
 
     def reload(self) -> None:
         """Do nothing: entries are looked for anew each time."""
@@ -191,7 +199,9 @@ class ConfigCatalog(Discovered):
     def look(self) -> Entries:
         """Give the configurations, none of them opened."""
         found, problems = configs.survey(self._paths)
-        return Entries({name: partial(_opened, found[name]) for name in sorted(found)}, problems)
+        # Programs take the only catalog that is listed for the user's; the example is not.
+        shipped = {name for name, config in found.items() if configs.is_shipped(config.file)}
+        return Entries({name: partial(_opened, found[name]) for name in sorted(found)}, problems, shipped)
 
     def searched(self) -> str:
         """Say where configurations are looked for."""
@@ -245,6 +255,7 @@ class MergedCatalog(Discovered):
         merged = Entries()
         for catalog in self._catalogs:
             found = catalog.look()
+            merged.unlisted |= found.unlisted - merged.openers.keys()
             merged.openers |= {name: opener for name, opener in found.openers.items() if name not in merged.openers}
             merged.problems += found.problems
         return merged

@@ -69,6 +69,11 @@ def _shipped_catalogs() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "catalogs"
 
 
+def is_shipped(file: str) -> bool:
+    """Tell whether a configuration came with filebroker."""
+    return file.startswith(str(_shipped_catalogs()))
+
+
 def list_configs(paths: Sequence[str] | None = None) -> list[str]:
     """List the names that ``Broker.named`` knows.
 
@@ -129,7 +134,7 @@ def survey(paths: Sequence[str] | None = None) -> tuple[dict[str, Config], list[
 def _is_shadowed(config: Config, first: Config) -> bool:
     """Tell whether another configuration takes the place of one that somebody wrote."""
     file, other = str(config.file), str(first.file)
-    return os.path.realpath(file) != os.path.realpath(other) and not file.startswith(str(_shipped_catalogs()))
+    return os.path.realpath(file) != os.path.realpath(other) and not is_shipped(file)
 
 
 def lookup_config(name: str, paths: Sequence[str] | None = None) -> dict[str, Any]:
