@@ -264,7 +264,7 @@ def test_external_data_that_the_events_hold_are_given(tmp_path: Path) -> None:
     broker.insert("event", make.event(described, 2, {"img": "datum/1"}, filled={"img": False}))
     with pytest.raises(UnknownDatum, match=r"datum/1"):
         list(broker[-1].data("img"))
-    assert len(list(broker[-1].documents(fill=["other"]))) == 4
+    assert len(list(broker[-1].documents(fields=["other"], fill=True))) == 2
 
 
 def test_the_state_of_a_run_is_told(db: Broker) -> None:

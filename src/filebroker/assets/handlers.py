@@ -7,7 +7,7 @@ with ``**datum_kwargs`` gives one datum.  Packages offer theirs in the entry poi
 
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from filebroker.assets.suggestions import advice
@@ -63,6 +63,7 @@ class Handlers:
         self._given: dict[str, Any] = dict(handler_registry or {})
         self._removed: set[str] = set()
         self._discover = discover
+        self._changes = 0
         self._prepare()
 
     def _prepare(self) -> None:
@@ -80,7 +81,7 @@ class Handlers:
         with self._lock:
             return {
                 **{"root_map": dict(self.root_map), "_given": dict(self._given)},
-                **{"_removed": set(self._removed), "_discover": self._discover},
+                **{"_removed": set(self._removed), "_discover": self._discover, "_changes": self._changes},
             }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -94,6 +95,24 @@ class Handlers:
     def handler_reg(self) -> Mapping[str, Any]:
         """A live mapping of specs to handlers, which cannot be changed; a handler is imported when it is asked for."""
         return _Registered(self)
+
+    def state(self) -> Hashable:
+        """Give a value that is another one after each change of the handlers or of the root map.
+
+        What was learned of files holds as long as it stays the same.
+
+        Examples
+        --------
+        >>> handlers = Handlers(discover=False)
+        >>> before = handlers.state()
+        >>> handlers.state() == before
+        True
+        >>> handlers.root_map["/data"] = "/archive"
+        >>> handlers.state() == before
+        False
+        """
+        # Roots may be path objects, of any kind: their text is what counts.
+        return self._changes, tuple((str(root), str(place)) for root, place in list(self.root_map.items()))
 
     def specs(self) -> set[str]:
         """Give the specs that have a handler; none is imported for that."""
@@ -152,6 +171,8 @@ class Handlers:
                         f"{spec!r} is read by {present!r}, and not by {handler!r}; to replace it, say "
                         f"register_handler({spec!r}, ..., overwrite=True)"
                     )
+            if spec not in self._given or self._given[spec] is not handler:
+                self._changes += 1
             self._given[spec] = handler
             self._loaded.pop(spec, None)
 
@@ -161,6 +182,7 @@ class Handlers:
             self._given.pop(spec, None)
             self._loaded.pop(spec, None)
             self._removed.add(spec)
+            self._changes += 1
 
     def usable(self) -> dict[str, Any]:
         """Import all handlers; one that cannot be imported is left out with a warning.

@@ -15,6 +15,7 @@ from filebroker.ground.cautions import warn
 from filebroker.ground.documents import Document
 from filebroker.ground.errors import AssetWarning, InvalidOption
 from filebroker.ground.packages import need
+from filebroker.storing.pages import shown_name
 
 if TYPE_CHECKING:
     import xarray
@@ -72,8 +73,7 @@ def dataset(
     times, variables = make(stream, external, keys, lazy)
     declared = _declared(stream.descriptors)
     if lazy:
-        names = {key: _name(stream, key, sub_dict, len(value)) for key, value in variables.items()}
-        variables = {key: _as_dask(value, names[key]) for key, value in variables.items()}
+        variables = {key: _as_dask(value) for key, value in variables.items()}
     objects = _objects_of_keys(stream.descriptors)
     return _assembled(times, variables, declared, lambda key: {"object": objects[key]} if key in objects else {})
 
@@ -97,8 +97,7 @@ def delayed_values(stream: Stream, external: External, key: str) -> Any:
     """
     column = external.column(stream, key)
     assert column is not None, key
-    values = DelayedColumn(column, _label(stream, key))
-    return delayed_array(values, _name(stream, key, "data", len(values)))
+    return delayed_array(DelayedColumn(column, _label(stream, key)))
 
 
 def configuration_dataset(
@@ -158,18 +157,12 @@ def _chosen(keys: Sequence[str], include: Iterable[str] | None, exclude: Iterabl
     return [key for key in keys if (key in wanted or not wanted) and key not in unwanted]
 
 
-def _name(stream: Stream, key: str, sub_dict: str, rows: int) -> str:
-    """Name a dask array: the same for the same data, so that dask need not hash them to tell."""
-    token = need("dask.base").tokenize(stream.run.uid, stream.name, sub_dict, key, rows)
-    return f"{key}-{token}"
-
-
 def _label(stream: Stream, key: str) -> str:
     return f"{key!r} of stream {stream.name!r} of run {stream.run.uid!r}"
 
 
-def _as_dask(value: Any, name: str) -> Any:
-    return delayed_array(value, name) if isinstance(value, DelayedColumn) else held_array(value, name)
+def _as_dask(value: Any) -> Any:
+    return delayed_array(value) if isinstance(value, DelayedColumn) else held_array(value)
 
 
 # -- variables
@@ -184,14 +177,16 @@ def _data(stream: Stream, external: External, keys: list[str], lazy: bool) -> tu
     is_timeless = not len(frame) and any(column is not None and len(column) for column in columns.values())
     for key in keys:
         column = columns.get(key)
+        if is_timeless and not column:
+            continue  # its values come with events
         if column is not None:
             label = _label(stream, key)
             variables[key] = DelayedColumn(column, label) if lazy else _whole(column.stack(), label)
         elif len(frame):
-            shown = "_data.time" if key == "time" else key
+            shown = shown_name(key)
             if shown in frame:
                 variables[key] = _whole(arrays.from_series(frame[shown]), _label(stream, key))
-        elif not is_timeless:
+        else:
             variables[key] = arrays.without_rows(declared.get(key, {}))
     return None if is_timeless else _column_of_times(frame), variables
 
@@ -265,7 +260,7 @@ def _assembled(
 ) -> "xarray.Dataset":
     """Name the dimensions, and put the variables together."""
     xarray: Any = need("xarray")
-    named = {"_data.time" if key == "time" else key: key for key in variables}
+    named = {shown_name(key): key for key in variables}
     dimensions = _Dimensions(named)
     parts = {}
     for name, key in named.items():

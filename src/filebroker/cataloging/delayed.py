@@ -11,6 +11,8 @@ from filebroker.ground.packages import need
 if TYPE_CHECKING:
     from filebroker.cataloging.external_columns import ExternalColumn
 
+#: Larger integers may lose digits as floats of 64 bits.
+_EXACT_INTEGER = 1 << 53
 #: Values that are no images are read so many bytes at a time.
 _CHUNK_BYTES = 1 << 20
 
@@ -40,9 +42,10 @@ class DelayedColumn:
         shape, dtype = column.shape, column.dtype
         if shape is None:
             # Nothing tells the shape but the data; the first value that is there stands for all.
-            first = next((value for value in column if isinstance(value, np.ndarray | np.generic)), None)
-            shape = () if first is None else first.shape
-            dtype = np.dtype(object) if first is None else first.dtype
+            first = next((value for value in column if not is_missing(value)), None)
+            shape, dtype = (), np.dtype(object)
+            if isinstance(first, np.ndarray | np.generic):
+                shape, dtype = first.shape, first.dtype
         self.shape: tuple[int, ...] = (len(column), *shape)
         self.dtype: np.dtype[Any] = np.dtype("float64") if dtype is None else dtype
 
@@ -77,9 +80,14 @@ class DelayedColumn:
         UnreadableAsset
             They would lose something.
         """
-        if not np.can_cast(block.dtype, self.dtype, "safe"):
+        if not (np.can_cast(block.dtype, self.dtype, "safe") and self._holds(block)):
             raise UnreadableAsset(self._unlike(f"type {self.dtype}", f"type {block.dtype}"))
         return block.astype(self.dtype, copy=False)
+
+    def _holds(self, block: Array) -> bool:
+        """Tell whether integers keep all their digits, which numpy takes for granted."""
+        is_exact = block.dtype.kind not in "iu" or self.dtype.kind not in "fc" or not block.size
+        return is_exact or (int(block.max()) <= _EXACT_INTEGER and int(block.min()) >= -_EXACT_INTEGER)
 
     def _without_gaps(self, block: Array) -> Array:
         """Give values one by one as one array, with NaN for events that have none."""
@@ -106,27 +114,26 @@ class DelayedColumn:
     def _unlike(self, declared: str, found: str) -> str:
         return (
             f"{self._label} is declared to have {declared}, and its files have {found}; read() gives the data as they "
-            "are, and after that a new to_dask() may know them"
+            "are, and to_dask() of the same run knows them after that, as in run.primary.read(); run.primary.to_dask()"
         )
 
     def __len__(self) -> int:
         return self.shape[0]
 
 
-def delayed_array(values: "DelayedColumn", name: str) -> Any:
+def delayed_array(values: "DelayedColumn") -> Any:
     """Give external values as a dask array.
 
     Parameters
     ----------
     values
         The values.
-    name
-        A name that no other data has, the same whenever the same data are asked for.
 
     Returns
     -------
     dask.array.Array
-        One chunk an event for images; more events a chunk for smaller values.
+        One chunk an event for images; more events a chunk for smaller values.  Its name is its own: the same
+        run may be read by other handlers, or have a corrected copy of the same uid.
     """
     count, *sizes = values.shape
     size = max(1, int(np.prod(sizes, dtype="int64")) * values.dtype.itemsize)
@@ -134,29 +141,27 @@ def delayed_array(values: "DelayedColumn", name: str) -> Any:
     return need("dask.array").from_array(
         values,
         chunks=(max(1, min(rows, count)), *(-1 for _ in sizes)),
-        name=name,
+        name=False,
         fancy=False,
         meta=np.empty((0,) * values.ndim, values.dtype),
     )
 
 
-def held_array(values: Array, name: str) -> Any:
+def held_array(values: Array) -> Any:
     """Give an array that is in memory as a dask array.
 
     Parameters
     ----------
     values
         The array.
-    name
-        As for `delayed_array`.
 
     Returns
     -------
     dask.array.Array
-        The same values.
+        The same values.  Its name is its own, because to tell one from the data takes long.
     """
     chunks = -1 if values.dtype == object else "auto"
-    return need("dask.array").from_array(values, chunks=chunks, name=name)
+    return need("dask.array").from_array(values, chunks=chunks, name=False)
 
 
 def _without_ones(shape: tuple[int, ...]) -> list[int]:

@@ -2,14 +2,24 @@
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from filebroker.assets.datums import Datums
 from filebroker.assets.handlers import Handlers
 from filebroker.assets.series import Series, StreamAssets
-from filebroker.cataloging.external_columns import DatumColumn, ExternalColumn, SeriesColumn, as_array
+from filebroker.cataloging.external_columns import (
+    DatumColumn,
+    ExternalColumn,
+    HeldColumn,
+    JoinedColumn,
+    SeriesColumn,
+    as_array,
+)
 from filebroker.cataloging.run import Run, Stream
 from filebroker.ground.documents import Document
+from filebroker.storing.columns import ABSENT
+from filebroker.storing.pages import shown_name
 from filebroker.storing.run_files import RunFiles
 
 if TYPE_CHECKING:
@@ -152,17 +162,60 @@ class External:
         return {key: column for key, column in found.items() if column is not None}
 
     def _make_column(self, stream: Stream, key: str) -> "ExternalColumn":
+        """Put the values of consecutive events of one kind together, as each event's own descriptor tells it."""
+        rows, values = self._rows(stream), self._values(stream, key)
+        kinds = [self._kind_of(uid, key, value) for (uid, _), value in zip(rows, values, strict=True)]
+        parts: list[ExternalColumn] = []
+        position = 0
+        for (uid, kind), group in groupby(zip((uid for uid, _ in rows), kinds, strict=True)):
+            part = slice(position, position + len(list(group)))
+            position = part.stop
+            if kind == "streamed":
+                parts.append(SeriesColumn(self._series_of(key, uid), [number for _, number in rows[part]]))
+            elif kind == "datum":
+                parts.append(self._datum_column(stream, key, uid, values[part]))
+            else:
+                parts.append(HeldColumn(values[part]))
+        return parts[0] if len(parts) == 1 else JoinedColumn(parts)
+
+    def _kind_of(self, uid: str, key: str, value: Any) -> str:
+        """Tell where the value of an event is: in a stream, in what a datum document tells of, or in the event."""
+        is_missing = value is None or value is ABSENT
+        if is_missing and key in self._keys_streamed(uid):
+            return "streamed"
+        return "datum" if _is_external(self._item(uid, key)) else "held"
+
+    def _item(self, uid: str, key: str) -> Any:
+        return self._descriptors.get(uid, {"data_keys": {}})["data_keys"].get(key)
+
+    def _datum_column(self, stream: Stream, key: str, uid: str, values: list[Any]) -> DatumColumn:
+        label = f"{key!r} of stream {stream.name!r} of run {self.run.uid!r}"
+        return DatumColumn(label, values, self._datums, self._item(uid, key))
+
+    def _rows(self, stream: Stream) -> list[tuple[str, int]]:
+        """Give descriptor and number of each event; of a stream without events, of each value that its files have."""
         uids = _uids(stream)
-        if key in self._keys_streamed(*uids):
-            return SeriesColumn(self._series_of(key, *uids), row_numbers(stream, self))
-        frame = stream.to_pandas([key])
-        values = frame[key].tolist() if key in frame else [None] * len(frame)
-        items = (doc["data_keys"].get(key) for doc in stream.descriptors)
-        declared = next((item for item in items if isinstance(item, Mapping)), {})
-        return DatumColumn(f"{key!r} of stream {stream.name!r} of run {self.run.uid!r}", values, self._datums, declared)
+        numbers: list[int] = stream.to_pandas([]).index.tolist()
+        if not numbers:
+            return [(uid, number) for uid in uids for number in self._numbers_streamed(uid)]
+        owners = stream.descriptor_uids() if len(uids) > 1 else uids * len(numbers)
+        if len(owners) != len(numbers):  # of a damaged run not all events were read
+            owners = uids[:1] * len(numbers)
+        return list(zip(owners, numbers, strict=True))
+
+    def _values(self, stream: Stream, key: str) -> list[Any]:
+        """Give what the events have for a key."""
+        frame, name = stream.to_pandas([key]), shown_name(key)
+        if name not in frame:
+            return [None] * (len(frame) or len(self._rows(stream)))
+        return [None if isinstance(value, float) and value != value else value for value in frame[name].tolist()]
+
+    def _numbers_streamed(self, uid: str) -> list[int]:
+        series = [self._series_of(key, uid) for key in self._keys_streamed(uid)]
+        return sorted({number for item in series for numbers in item.seq_nums for number in numbers})
 
     def seq_nums(self, stream: Stream) -> list[int]:
-        """Give the numbers of the events that a stream has values for in files, whether it has the events or not.
+        """Give the number of each event; of a stream without events, of each value that its files have.
 
         Parameters
         ----------
@@ -170,9 +223,7 @@ class External:
             A stream of the run.
         """
         self._load()
-        uids = _uids(stream)
-        series = [self._series_of(key, *uids) for key in self._keys_streamed(*uids)]
-        return sorted({number for item in series for numbers in item.seq_nums for number in numbers})
+        return [number for _, number in self._rows(stream)]
 
     def fill(self, event: Document, keys: Collection[str] | None = None) -> Document:
         """Give an event with the data in place of the references to them.
@@ -246,20 +297,6 @@ class External:
             return False
         values = (event["data"].get(key) for key, item in descriptor["data_keys"].items() if _is_external(item))
         return all(value in self._datums for value in values if isinstance(value, str))
-
-
-def row_numbers(stream: Stream, external: External) -> list[int]:
-    """Give the number of each row of a stream: of its events, or of its values in files if it has no events.
-
-    Parameters
-    ----------
-    stream
-        The stream.
-    external
-        The external data of its run.
-    """
-    numbers: list[int] = stream.to_pandas([]).index.tolist()
-    return numbers or external.seq_nums(stream)
 
 
 def _uids(stream: Stream) -> list[str]:

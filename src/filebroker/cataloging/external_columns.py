@@ -2,7 +2,10 @@
 
 import warnings
 from abc import abstractmethod
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import accumulate
 from typing import Any, overload
 
 import numpy as np
@@ -105,9 +108,7 @@ class DatumColumn(ExternalColumn):
     @property
     def dtype(self) -> "np.dtype[Any] | None":  # type: ignore[override]
         """The type of the values; if some events have none, one that has NaN for them."""
-        if self._is_whole or self._dtype is None or self._dtype.kind not in "biuf":
-            return self._dtype
-        return np.result_type(self._dtype, np.float64)
+        return self._dtype if self._is_whole or self._dtype is None else _with_gaps(self._dtype)
 
     def _value(self, row: int) -> Any:
         value = self._values[row]
@@ -147,7 +148,7 @@ class SeriesColumn(ExternalColumn):
     def __len__(self) -> int:
         return len(self._seq_nums)
 
-    @property
+    @cached_property
     def _is_whole(self) -> bool:
         return all(number in self._series for number in self._seq_nums)
 
@@ -159,12 +160,11 @@ class SeriesColumn(ExternalColumn):
     @property
     def dtype(self) -> "np.dtype[Any]":  # type: ignore[override]
         """The type of the values; if some events have none, one that has NaN for them."""
-        dtype = self._series.dtype
-        return dtype if self._is_whole else np.result_type(dtype, np.float64)
+        return self._series.dtype if self._is_whole else _with_gaps(self._series.dtype)
 
     def _value(self, row: int) -> Any:
         number = self._seq_nums[row]
-        return self._series.load(number) if number in self._series else np.full(self.shape, np.nan)
+        return self._series.load(number) if number in self._series else np.full(self.shape, np.nan, self.dtype)
 
     def stack(self, rows: slice = slice(None)) -> "np.ndarray[Any, Any]":
         """Read many values as one array; see `ExternalColumn.stack`."""
@@ -176,6 +176,85 @@ class SeriesColumn(ExternalColumn):
         if present:
             result[present] = self._series.read([numbers[position] for position in present])
         return result
+
+
+class HeldColumn(ExternalColumn):
+    """Values that the events hold themselves.
+
+    Parameters
+    ----------
+    values
+        One an event.
+    """
+
+    def __init__(self, values: list[Any]) -> None:
+        self._values = values
+        arrays = [np.asarray(value) for value in values if value is not None]
+        shapes = {array.shape for array in arrays}
+        self.shape = shapes.pop() if len(shapes) == 1 else None
+        dtype = np.result_type(*arrays) if arrays and self.shape is not None else None
+        self.dtype = dtype if dtype is None or len(arrays) == len(values) else _with_gaps(dtype)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def _value(self, row: int) -> Any:
+        value = self._values[row]
+        return value if value is None else np.asarray(value)[()]
+
+
+class JoinedColumn(ExternalColumn):
+    """Values of several kinds one after the other.
+
+    Parameters
+    ----------
+    parts
+        What is joined.
+    """
+
+    def __init__(self, parts: Sequence[ExternalColumn]) -> None:
+        self._parts = parts
+        self._ends = list(accumulate(len(part) for part in parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:  # type: ignore[override]
+        """The shape of one value, if it is the same in all parts."""
+        shapes = {part.shape for part in self._parts}
+        return shapes.pop() if len(shapes) == 1 else None
+
+    @property
+    def dtype(self) -> "np.dtype[Any] | None":  # type: ignore[override]
+        """A type that holds the values of all parts."""
+        dtypes = [dtype for part in self._parts if (dtype := part.dtype) is not None]
+        return np.result_type(*dtypes) if dtypes and len(dtypes) == len(self._parts) else None
+
+    def _value(self, row: int) -> Any:
+        which = bisect_right(self._ends, row)
+        return self._parts[which][row - (self._ends[which - 1] if which else 0)]
+
+    def stack(self, rows: slice = slice(None)) -> "np.ndarray[Any, Any]":
+        """Read many values as one array; see `ExternalColumn.stack`."""
+        begin, end, step = rows.indices(len(self))
+        if step != 1:
+            return super().stack(rows)
+        begins = [0, *self._ends]
+        pieces = [
+            part.stack(slice(max(begin - first, 0), end - first))
+            for part, first, last in zip(self._parts, begins, self._ends, strict=False)
+            if begin < last and first < end
+        ]
+        if not pieces:
+            return self._empty()
+        alike = len({piece.shape[1:] for piece in pieces}) == 1
+        return np.concatenate(pieces) if alike else _objects([value for piece in pieces for value in piece])
+
+
+def _with_gaps(dtype: "np.dtype[Any]") -> "np.dtype[Any]":
+    """Give a type that holds NaN as well."""
+    return np.result_type(dtype, np.float64) if dtype.kind in "biufc" else np.dtype(object)
 
 
 def as_array(value: Any) -> Any:

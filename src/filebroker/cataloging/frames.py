@@ -11,7 +11,7 @@ import pyarrow as pa
 from filebroker.ground.errors import FilebrokerWarning
 from filebroker.storing import columns as arrow_columns
 from filebroker.storing.columns import ABSENT
-from filebroker.storing.pages import Page
+from filebroker.storing.pages import Page, shown_name
 
 if TYPE_CHECKING:
     from filebroker.cataloging.external_columns import ExternalColumn
@@ -66,7 +66,7 @@ def to_frame(pages: Iterable[Page], rows: int, order: Sequence[str] = (), *, dat
     data = {"time": columns["time"].finish(count)}
     for name in sorted(keys, key=lambda name: position.get(keys[name], len(position))):
         # The event's own time keeps its name; a data key "time" takes the name of its Parquet column.
-        data[name if keys[name] == "time" else keys[name]] = columns.pop(name).finish(count)
+        data[shown_name(keys[name])] = columns.pop(name).finish(count)
     frame = pd.DataFrame(data, copy=len(data) > _MANY_COLUMNS)
     frame.index = pd.Index(columns["seq_num"].finish(count), name="seq_num")
     return frame
@@ -149,8 +149,8 @@ def filled(frame: pd.DataFrame, columns: Mapping[str, "ExternalColumn"], order: 
     for key, column in columns.items():
         values = column.stack()
         is_plain = values.ndim == 1 and values.dtype.names is None
-        frame[key] = pd.Series(values if is_plain else _objects(list(values)).to_numpy(), index=frame.index)
-    position = {"time": -1} | {key: number for number, key in enumerate(order)}
+        frame[shown_name(key)] = pd.Series(values if is_plain else _objects(list(values)).to_numpy(), index=frame.index)
+    position = {"time": -1} | {shown_name(key): number for number, key in enumerate(order)}
     return frame[sorted(frame.columns, key=lambda name: position.get(str(name), len(position)))]
 
 

@@ -19,6 +19,7 @@ from filebroker.ground.errors import NotSupported, UnknownStream
 from filebroker.ground.texts import printable
 
 if TYPE_CHECKING:
+    from filebroker.faces.browsing import RunCatalog
     from filebroker.faces.header import Header
 
 
@@ -28,6 +29,10 @@ class Source(Protocol):
     @property
     def handlers(self) -> Handlers:
         """Who reads external data, and where they have moved."""
+
+    @property
+    def v2(self) -> "RunCatalog":
+        """The runs as a mapping."""
 
     @property
     def transforms(self) -> Mapping[str, Callable[[Any], Any]]:
@@ -83,21 +88,23 @@ class BlueskyRun:
         """The run's unique id, which is its name in a catalog."""
         return self.uid
 
-    @property
-    def start(self) -> Start:
-        """The start document."""
-        return Start(self.transformed("start", self.run.start))
-
-    @property
-    def stop(self) -> Stop | None:
-        """The stop document, None while there is none."""
-        stop = self.run.stop
-        return None if stop is None else Stop(self.transformed("stop", stop))
+    # There is no attribute "start": programs tell by it a header from a run of version 2.
 
     @property
     def metadata(self) -> dict[str, Any]:
         """The documents ``start`` and ``stop``; the latter is None while there is none."""
-        return {"start": self.start, "stop": self.stop}
+        start, stop = self.run.start, self.run.stop
+        return {
+            "start": Start(self.transformed("start", start)),
+            "stop": None if stop is None else Stop(self.transformed("stop", stop)),
+        }
+
+    @property
+    def cat(self) -> "RunCatalog":
+        """The catalog that the run was found in."""
+        return self._broker.v2
+
+    catalog_object = cat
 
     def describe(self) -> dict[str, Any]:
         """Tell what this is, as an entry of an intake catalog does.
@@ -139,6 +146,9 @@ class BlueskyRun:
     def __getattr__(self, name: str) -> BlueskyEventStream:
         if name.startswith("_") or "run" not in self.__dict__:
             raise AttributeError(f"a BlueskyRun has no attribute {name!r}")
+        if hasattr(type(self), name):  # a property of that name met an AttributeError, which tells more
+            found: BlueskyEventStream = object.__getattribute__(self, name)
+            return found
         return self[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -200,7 +200,7 @@ class ConfigCatalog(Discovered):
         """Give the configurations, none of them opened."""
         found, problems = configs.survey(self._paths)
         # Programs take the only catalog that is listed for the user's; the example is not.
-        shipped = {name for name, config in found.items() if configs.is_shipped(config.file)}
+        shipped = {name for name, config in found.items() if configs.is_shipped(config.file or "")}
         return Entries({name: partial(_opened, found[name]) for name in sorted(found)}, problems, shipped)
 
     def searched(self) -> str:

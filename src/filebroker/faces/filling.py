@@ -1,5 +1,6 @@
 """What is done about external data in the events of a run: nothing, reading them, or promising to."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from filebroker.cataloging.datasets import delayed_values
@@ -47,11 +48,14 @@ class Filling:
             return event
         if self._fill == "yes":
             return self._external.fill(event)
+        sources = self._external.sources(event)
+        if not sources:
+            return event
         uid = event["descriptor"]
         if uid not in self._delayed:
             name = next(stream_name(doc) for doc in self._run.descriptors if doc["uid"] == uid)
             self._delayed[uid] = _DelayedStream(self._run[name], self._external)
-        return self._delayed[uid].fill(event)
+        return self._delayed[uid].fill(event, sources)
 
 
 class _DelayedStream:
@@ -61,16 +65,17 @@ class _DelayedStream:
         self._arrays: dict[str, Any] = {key: delayed_values(stream, external, key) for key in external.keys(stream)}
         frame = stream.to_pandas([])
         times = frame["time"] if len(frame) else ()
-        self._rows = {item: row for row, item in enumerate(zip(frame.index, times, strict=True))}
+        self._rows: dict[tuple[int, float], list[int]] = {}
+        for row, item in enumerate(zip(frame.index, times, strict=True)):
+            self._rows.setdefault(item, []).append(row)
 
-    def fill(self, event: Document) -> Document:
-        data, filled = dict(event["data"]), dict(event.get("filled") or {})
-        row = self._rows.get((event["seq_num"], event["time"]))
-        stamps = dict(event["timestamps"])
-        for key, array in self._arrays.items():
-            if row is None or filled.get(key):
-                continue
-            filled[key] = data.get(key, True)
-            data[key] = array[row]
-            stamps.setdefault(key, event["time"])
-        return {**event, "data": data, "timestamps": stamps, **({"filled": filled} if filled else {})}
+    def fill(self, event: Document, sources: Mapping[str, str]) -> Document:
+        rows = self._rows[event["seq_num"], event["time"]]
+        row = rows.pop(0) if len(rows) > 1 else rows[0]  # events that are alike come in the order of their rows
+        stamps = {key: event["time"] for key in sources if key not in event["data"]}
+        return {
+            **event,
+            "data": {**event["data"], **{key: self._arrays[key][row] for key in sources}},
+            "timestamps": {**event["timestamps"], **stamps},
+            "filled": {**(event.get("filled") or {}), **sources},
+        }

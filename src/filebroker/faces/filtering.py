@@ -97,14 +97,13 @@ def as_patterns(fields: Iterable[str] | None) -> list[str] | None:
 def added_columns(stream: Stream, fields: Iterable[str] | None, count: int) -> dict[str, list[Any]]:
     """Give what ``fields`` add to a table from the configuration, the start and the stop document.
 
-    Each of ``count`` events has what its own descriptor adds.  The start document's ``time`` is not among it, because
-    the table has the events' own.
+    Each of ``count`` events has what its own descriptor adds.
     """
     if fields is None:
         return {}
     chosen = DocumentFilter(stream.run, stream.name, fields)
     added = {doc["uid"]: chosen.additions(doc["uid"])[0] for doc in stream.descriptors}
-    names = dict.fromkeys(name for data in added.values() for name in data if name != "time")
+    names = dict.fromkeys(name for data in added.values() for name in data)
     if not names:
         return {}
     uids = list(added)

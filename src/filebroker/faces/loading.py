@@ -66,7 +66,7 @@ class Loading:
             Regular expressions.  Data keys that none of them matches completely are left out of the
             events; matching names of the configuration, the start and the stop document are added.
         fill
-            Replace references to external data by the data.
+            Replace references to external data by the data.  Names of fields mean the same as True.
 
         Yields
         ------
@@ -80,7 +80,7 @@ class Loading:
         """
         fields = as_patterns(fields)
         chosen = DocumentFilter(self._run, stream_name, fields)
-        filled = self._filled_keys(self._run.stream_names, fill, fields) if fill else set()
+        filled = self._external_keys(self._run.stream_names, fields) if fill else set()
         for name, doc in self._run.singles():
             if filled and name == "event" and chosen.asks_for(doc):
                 doc = self._external.fill(doc, filled)
@@ -107,7 +107,7 @@ class Loading:
             if name == "event":
                 yield doc
 
-    def data(self, field: str, stream_name: str = "primary", fill: bool = True) -> Iterator[Any]:
+    def data(self, field: str, stream_name: Any = "primary", fill: bool = True) -> Iterator[Any]:
         """Give the values of one field, reading nothing else.
 
         Parameters
@@ -116,7 +116,7 @@ class Loading:
             A data key, or the name of a configuration value or of a key of the start or stop document,
             which is then given once an event.
         stream_name
-            The stream.
+            The stream, or `ALL`.
         fill
             Replace references to external data by the data.
 
@@ -134,6 +134,9 @@ class Loading:
         >>> next(data)
         -1.0
         """
+        if stream_name is ALL:
+            yield from (event["data"][field] for event in self.events(ALL, [re.escape(field)], fill))
+            return
         if stream_name not in self._run.stream_names:
             return
         stream = self._run[stream_name]
@@ -195,12 +198,14 @@ class Loading:
         keys = None if patterns is None else [key for key in stream.keys if matches_any(patterns, key)]
         datetimes = convert_times or localize_times
         if fill:
-            wanted = self._filled_keys([stream_name], fill, patterns)
+            wanted = self._external_keys([stream_name], patterns)
             frame = self._external.to_pandas(stream, keys, wanted, datetimes=datetimes)
         else:
             frame = stream.to_pandas(keys, datetimes=datetimes)
         if len(frame):
             for key, values in added_columns(stream, patterns, len(frame)).items():
+                if key == "time":  # that of the start document; the table has the events' own
+                    continue
                 frame[key] = pd.Series(values, index=frame.index)
         if len(frame.columns) < 2 and list(frame.columns) in (["time"], []):  # a list of pandas' takes its time
             return frames.empty_frame()
@@ -215,15 +220,13 @@ class Loading:
     def _external(self) -> External:
         return External(self._run, self.db.handlers)
 
-    def _filled_keys(
-        self, stream_names: Iterable[str], fill: bool | Iterable[str], patterns: list[str] | None
-    ) -> set[str]:
+    def _external_keys(self, stream_names: Iterable[str], patterns: list[str] | None) -> set[str]:
         """Give the fields whose external data are asked for."""
         streams = (self._run[name] for name in stream_names)
         keys = {key for stream in streams for key in self._external.keys(stream)}
         if patterns is not None:
             keys = {key for key in keys if matches_any(patterns, key)}
-        return keys if isinstance(fill, bool | int) else keys & set([fill] if isinstance(fill, str) else fill)
+        return keys
 
     def column(self, field: str, stream_name: str = "primary") -> Sequence[Any]:
         """Give the values of a field as a sequence; external data are read when an item is asked for.

@@ -153,6 +153,8 @@ class Searching:
         self.aliases[key] = query
 
     def __getattr__(self, name: str) -> Any:
+        if hasattr(type(self), name):  # a property of that name met an AttributeError, which tells more
+            return object.__getattribute__(self, name)
         aliases = self.__dict__.get("aliases", {})
         if name in aliases:
             query = aliases[name]() if callable(aliases[name]) else aliases[name]

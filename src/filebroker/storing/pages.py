@@ -219,6 +219,11 @@ def _dicts(parts: dict[str, list[Any]], rows: int) -> list[dict[str, Any]]:
     return result
 
 
+def shown_name(key: str) -> str:
+    """Give the name of a data key in a table, where ``time`` is the event's own."""
+    return column_name(key) if key == "time" else key
+
+
 def column_name(key: str) -> str:
     """Give the name of a data key's column: the key itself unless it would clash."""
     return f"_data.{key}" if not key or key in RESERVED or key.startswith("_") else key
