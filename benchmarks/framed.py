@@ -64,7 +64,8 @@ def _begun(uid: str, img: dict[str, Any]) -> Iterator[Pair]:
         "motor": {"source": "SIM:motor", "dtype": "number", "shape": []},
     }
     doc = {"uid": f"primary-{uid}", "run_start": uid, "time": _BEGIN, "name": "primary", "data_keys": keys}
-    yield "descriptor", doc | {"object_keys": {key: [key] for key in keys}, "configuration": {}, "hints": {}}
+    configuration = {key: {"data": {}, "timestamps": {}, "data_keys": {}} for key in keys}
+    yield "descriptor", doc | {"object_keys": {key: [key] for key in keys}, "configuration": configuration, "hints": {}}
 
 
 def _event(uid: str, number: int, data: dict[str, Any], filled: dict[str, bool]) -> Pair:

@@ -481,6 +481,81 @@ def test_nothing_is_left_of_a_catalog_in_memory():
     assert not place.exists()
 
 
+def of_cache():
+    cache = SingleRunCache()
+    for name, doc in factories.run(uid="f1"):
+        cache.callback(name, doc)
+    return cache
+
+
+def of_catalog(**options):
+    catalog = BlueskyInMemoryCatalog(name="mine", metadata={"about": "tests"}, **options)
+    documents = factories.run(uid="f1")
+    catalog.upsert(documents[0][1], documents[-1][1], lambda: iter(documents))
+    return catalog
+
+
+#: For a thing that can be pickled, how the run is found in it.
+PICKLED = {
+    "the run of a cache": (lambda: of_cache().retrieve(), lambda run: run),
+    "a cache": (of_cache, SingleRunCache.retrieve),
+    "a cache that gave its run": (lambda: (cache := of_cache(), cache.retrieve())[0], SingleRunCache.retrieve),
+    "a run": (lambda: of_catalog()[-1], lambda run: run),
+    "a catalog": (of_catalog, lambda catalog: catalog["f1"]),
+    "a catalog that was asked": (lambda: (catalog := of_catalog(), len(catalog))[0], lambda catalog: catalog["f1"]),
+    "a catalog with a query": (lambda: of_catalog(query={"uid": "f1"}), lambda catalog: catalog[-1]),
+    "a search": (lambda: of_catalog().search({"uid": "f1"}), lambda found: found[-1]),
+    "its broker": (lambda: of_catalog().v1, lambda broker: broker["f1"].v2),
+}
+
+
+@pytest.mark.parametrize("what", PICKLED)
+def test_runs_in_memory_can_be_pickled(what):
+    make, find = PICKLED[what]
+    thing = make()
+    copy = find(pickle.loads(pickle.dumps(thing)))
+    assert copy == find(thing)
+    assert copy.primary.read()["det"].values.tolist() == [0.5] * 3
+
+
+def test_runs_in_memory_can_be_read_by_another_process(tmp_path):
+    things = {what: make() for what, (make, _) in PICKLED.items()}
+    file = tmp_path / "pickled"
+    file.write_bytes(pickle.dumps(things))
+    code = """
+        import pickle, sys
+        for what, thing in pickle.load(open(sys.argv[1], "rb")).items():
+            run = thing if hasattr(thing, "uid") else thing.retrieve() if hasattr(thing, "retrieve") else thing["f1"].v2
+            assert run.uid == "f1", what
+            assert run.primary.read()["det"].values.tolist() == [0.5] * 3, what
+    """
+    arguments = [sys.executable, "-W", "error", "-c", textwrap.dedent(code), str(file)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for what, (_, find) in PICKLED.items():  # nothing was taken away
+        assert len(find(things[what]).primary.read()["det"]) == 3
+
+
+def test_a_pickled_catalog_in_memory_is_still_one():
+    catalog = of_catalog()
+    copy = pickle.loads(pickle.dumps(catalog))
+    assert (copy.name, copy.metadata, copy.v1.v2 is copy) == ("mine", {"about": "tests"}, True)
+    upserted(copy, factories.run(uid="f2", time=factories.T0 + 60))
+    assert list(copy) == ["f2", "f1"]
+
+
+def test_an_error_of_a_function_is_told_when_its_catalog_is_pickled():
+    def broken():
+        raise OSError("the disk is gone")
+        yield
+
+    catalog = of_catalog()
+    catalog.upsert(factories.start(uid="f0"), None, broken)
+    with pytest.raises(OSError, match="the disk is gone"):
+        pickle.dumps(catalog)
+    assert list(pickle.loads(pickle.dumps(catalog))) == ["f1"]
+
+
 # -- projections
 
 LINKED = {
@@ -538,16 +613,20 @@ def test_the_configuration_of_each_descriptor_can_be_asked_for_in_any_order(proj
     assert [get_xarray_config_field(dataset, "x", index, "stage", "unit") for index in (0, 1)] == ["mm", "um"]
 
 
+def calculated(under="itself", **how):
+    field = {"type": "calculated", "location": "event", "stream": "primary", "field": "y"}
+    return field | (how if under == "itself" else {"calculation": how})
+
+
 @pytest.mark.parametrize("under", ["itself", "calculation"])
 def test_calculated_fields_are_what_their_function_gives(projected, under):
     monkey = types.ModuleType("of_this_test")
     monkey.doubled = doubled
     sys.modules["of_this_test"] = monkey
     how = {"callable": "of_this_test:doubled", "args": ["motor"], "kwargs": {"plus": 1}}
-    field = {"type": "calculated", "location": "event", "stream": "primary", "field": "y"}
     try:
-        field |= how if under == "itself" else {"calculation": how}
-        dataset, issues = project_xarray(projected([projection(y=field)]))
+        run = projected([projection(y=calculated(under, **how))])
+        dataset, issues = project_xarray(run, projection=get_run_projection(run))
     finally:
         del sys.modules["of_this_test"]
     assert issues == []
@@ -565,6 +644,16 @@ def test_calculated_fields_are_what_their_function_gives(projected, under):
         ({**LINKED["unit"], "config_index": 7}, "descriptor 7"),
         ({**LINKED["unit"], "config_device": "nope"}, "device 'nope'"),
         ({**LINKED["unit"], "stream": "nope"}, "stream 'nope'"),
+        ({**LINKED["unit"], "config_index": -1}, "config_index=-1"),
+        ({**LINKED["unit"], "config_index": "a"}, "config_index='a'"),
+        ({**LINKED["unit"], "config_index": None}, "config_index=None"),
+        ({**LINKED["unit"], "config_device": ["stage"]}, "device ['stage']"),
+        ({**LINKED["unit"], "field": None}, "no None"),
+        ({"type": "linked", "location": "start", "field": ["sample"]}, "no ['sample']"),
+        ({"type": "linked", "location": "event", "stream": "primary", "field": ["motor"]}, "no text"),
+        ({"type": "linked", "location": "event", "stream": {}, "field": "motor"}, "no text"),
+        ("primary:motor", "'primary:motor'"),
+        (None, "None"),
     ],
 )
 def test_what_a_projection_asks_for_in_vain_is_an_issue_that_names_it(projected, field, issue):
@@ -575,6 +664,85 @@ def test_what_a_projection_asks_for_in_vain_is_an_issue_that_names_it(projected,
     assert issue in issues[0]
     assert "odd" in issues[0]
     assert run.metadata["start"]["uid"] in issues[0]
+
+
+# What a start document may not do: decide what is executed where it is looked at.
+
+
+@pytest.mark.parametrize("under", ["itself", "calculation"])
+@pytest.mark.parametrize("name", [None, "nxsas"])
+@pytest.mark.parametrize("look", [project_xarray, Projector(event_field_cb=print).project])
+def test_no_function_is_called_or_imported_because_a_document_asks_for_it(
+    projected, tmp_path, monkeypatch, under, name, look
+):
+    (tmp_path / "of_a_stranger.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = projected([projection(y=calculated(under, callable="of_a_stranger:run", kwargs={"executable": "/bin/sh"}))])
+    with pytest.raises(ProjectionError) as caught:
+        look(run, projection_name=name)
+    assert "'of_a_stranger:run'" in str(caught.value)
+    assert run.metadata["start"]["uid"] in str(caught.value)
+    consent = re.search(r"project_xarray\(.*\)$", str(caught.value))[0]
+    with pytest.raises(SystemExit, match="imported"):  # what it tells to write does call it
+        eval(consent, {"project_xarray": project_xarray, "get_run_projection": get_run_projection, "run": run})
+
+
+def test_a_program_named_by_a_document_does_not_run(tmp_path):
+    db, begun = temp(), factories.start()
+    begun["projections"] = [projection(y=calculated(callable="subprocess:run", kwargs={"executable": "/bin/sh"}))]
+    documents = [("start", begun)]
+    for name in ("sh", "-c", f"touch {tmp_path / 'made'}"):  # a run goes over into the names of its streams
+        described = factories.descriptor(begun, ["det"], name=name)
+        documents += [("descriptor", described), ("event", factories.event(described, 1))]
+    for name, doc in [*documents, ("stop", factories.stop(begun))]:
+        db.insert(name, doc)
+    with pytest.raises(ProjectionError, match="subprocess:run"):
+        project_xarray(db.v2[-1])
+    assert not (tmp_path / "made").exists()
+
+
+def test_what_calls_nothing_is_projected_beside_a_calculated_field(projected):
+    run = projected([projection(who=LINKED["who"], y=calculated(callable="of_a_stranger:run"))])
+    assert project_summary_dict(run) == ({"who": "Chen"}, [])
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({}, "None, which cannot be imported"),
+        ({"callable": 5}, "5, which cannot be imported"),
+        ({"callable": "list"}, "'list', which cannot be imported"),
+        ({"callable": ".os:getcwd"}, "which cannot be imported"),
+        ({"callable": "os:sep"}, "no function"),
+        ({"callable": "builtins:list", "args": "abc"}, "args='abc'"),
+        ({"callable": "builtins:list", "kwargs": ["abc"]}, r"kwargs=\['abc'\]"),
+        ({"calculation": None}, "no mapping, but None"),
+        ({"calculation": "builtins:list"}, "no mapping, but 'builtins:list'"),
+    ],
+)
+def test_a_calculation_that_cannot_be_done_is_named(projected, how, message):
+    with pytest.raises(ProjectionError, match=message):
+        project_xarray(projected([]), projection=projection(y=calculated(**how)))
+
+
+def test_arguments_of_a_calculation_may_be_null(projected):
+    how = {"callable": "builtins:len", "args": None, "kwargs": None}
+    dataset, _ = project_xarray(projected([]), projection=projection(y=calculated(**how)))
+    assert dataset["y"].item() == 1
+
+
+@pytest.mark.parametrize("odd", [{}, {"name": "nxsas"}, {"projection": None}, {"projection": ["x"]}, ["x"], "nxsas"])
+def test_what_is_no_projection_is_refused_by_name(projected, odd):
+    with pytest.raises(ProjectionError, match="this has none: "):
+        project_xarray(projected([]), projection=odd)
+
+
+@pytest.mark.parametrize("odd", ["nxsas", 5, {"name": "nxsas"}, ["nxsas"], [None]])
+def test_what_a_start_document_has_instead_of_projections_is_named(projected, odd):
+    run = projected(odd)
+    for look in (get_run_projection, project_xarray, project_summary_dict):
+        with pytest.raises(ProjectionError, match=re.escape(repr(odd))):
+            look(run, projection_name="nxsas")
 
 
 def test_the_summary_takes_from_the_start_document_alone(projected):
@@ -604,10 +772,9 @@ def test_a_run_without_projections_says_so():
 
 
 def test_a_function_that_cannot_be_imported_is_named(projected):
-    field = {"type": "calculated", "location": "event", "stream": "primary", "field": "y", "callable": "no.such:thing"}
-    run = projected([projection(y=field)])
-    with pytest.raises(ProjectionError, match=r"no\.such:thing"):
-        project_xarray(run)
+    run = projected([projection(y=calculated(callable="no.such:thing"))])
+    with pytest.raises(ProjectionError, match=r"no\.such:thing.*cannot be imported"):
+        project_xarray(run, projection=get_run_projection(run))
     Projector().project(run)  # no one asks for it
 
 

@@ -1,7 +1,8 @@
 """Runs whose documents come from a function or from a RunEngine, with all that a run of a catalog has.
 
-Nothing is recorded before it is asked for.  Then the documents go through a catalog in a temporary directory, which is
-removed when neither the catalog nor a run of it is used any more.
+Nothing is recorded before it is asked for, or pickled.  Then the documents go through a catalog in a temporary
+directory, which is removed when neither the catalog nor a run of it is used any more in the process that made it.  What
+was pickled reads that directory, and can be used as long as it is there.
 """
 
 import shutil
@@ -49,8 +50,20 @@ class Gathered(Runs):
 
     def __init__(self) -> None:
         self._kept = temp().catalog
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make what a copy has of its own."""
         self._pending: dict[str, Source] = {}
         self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The functions may be of any kind; what they give can be read from the directory, in another process too.
+        return {"_kept": self._record()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._prepare()
 
     def add(self, source: Source) -> None:
         """Add a run, in place of the run of the same uid if there is one.

@@ -9,10 +9,16 @@ A projection says for each name of its own where the value is::
                   "config_index": 0, "config_device": "camera", "field": "manufacturer"},
         "mean": {"type": "calculated", "location": "event", "stream": "primary", "field": "ccd",
                  "callable": "my_package:mean", "args": [], "kwargs": {}}}}
+
+A calculated field may name any function that can be imported, so it can run any program.  Whoever calls may say so;
+a document may not, because whoever wrote it, perhaps long ago and elsewhere, would decide what is executed here.
+Calculated fields are therefore followed in a projection that is passed, and refused in one that is looked up in the
+start document.  To trust a run is to pass its own: ``project_xarray(run, projection=get_run_projection(run))``.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from filebroker.faces.bluesky_run import BlueskyRun
 from filebroker.ground.dotted import imported
@@ -51,7 +57,7 @@ def get_run_projection(run: BlueskyRun, projection_name: str | None = None) -> d
     Raises
     ------
     ProjectionError
-        Several projections have that name.  It is a `KeyError`.
+        Several projections have that name, or what the start document has are no projections.  It is a `KeyError`.
 
     Examples
     --------
@@ -59,17 +65,27 @@ def get_run_projection(run: BlueskyRun, projection_name: str | None = None) -> d
     >>> get_run_projection(Broker.named("example").v2[-1], "nxsas") is None
     True
     """
-    start = run.metadata["start"]
-    found: list[dict[str, Any]] = list(start.get("projections") or ())
+    found = _projections(run)
     if projection_name is not None:
         found = [projection for projection in found if projection.get("name") == projection_name]
         if len(found) > 1:
-            raise ProjectionError(f"run {start['uid']!r} has {len(found)} projections named {projection_name!r}")
+            raise ProjectionError(f"{_label(run)} has {len(found)} projections named {projection_name!r}")
     return found[0] if len(found) == 1 else None
 
 
+def _projections(run: BlueskyRun) -> list[dict[str, Any]]:
+    found = run.metadata["start"].get("projections") or []
+    if not isinstance(found, list | tuple) or not all(isinstance(projection, Mapping) for projection in found):
+        raise ProjectionError(f"{_label(run)} has no list of projections in its start document, but {found!r:.200}")
+    return list(found)
+
+
+def _label(run: BlueskyRun) -> str:
+    return f"run {run.metadata['start']['uid']!r}"
+
+
 def get_calculated_value(run: BlueskyRun, key: str, mapping: Mapping[str, Any]) -> Any:
-    """Call the function of a calculated field.
+    """Call the function of a calculated field, whatever it is: do not pass a field that you do not trust.
 
     Parameters
     ----------
@@ -89,17 +105,42 @@ def get_calculated_value(run: BlueskyRun, key: str, mapping: Mapping[str, Any]) 
     Raises
     ------
     ProjectionError
-        There is no such function.  What the function itself raises comes as it is.
+        There is no such function, or it cannot be called so.  What the function itself raises comes as it is.
+
+    Examples
+    --------
+    >>> from filebroker import Broker
+    >>> get_calculated_value(Broker.named("example").v2[-1], "streams", {"callable": "builtins:list"})
+    ['baseline', 'primary']
     """
     calculation = mapping.get("calculation", mapping)
-    try:
-        function = imported(calculation["callable"])
-    except (KeyError, ImportError, AttributeError, ValueError) as error:
+    if not isinstance(calculation, Mapping):
+        raise ProjectionError(f"the calculation of the projected field {key!r} is no mapping, but {calculation!r:.200}")
+    args, kwargs = calculation.get("args") or (), calculation.get("kwargs") or {}
+    if not isinstance(args, list | tuple) or not isinstance(kwargs, Mapping):
         raise ProjectionError(
-            f"the projected field {key!r} is calculated by {calculation.get('callable')!r}, which cannot be imported: "
+            f"the projected field {key!r} is calculated with args={args!r:.200} and kwargs={kwargs!r:.200}; "
+            "these are a list and a mapping"
+        )
+    return _function(key, calculation.get("callable"))(run, *args, **kwargs)
+
+
+def _function(key: str, name: Any) -> Callable[..., Any]:
+    """Import the function of a calculated field."""
+    try:
+        function = imported(name)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise ProjectionError(
+            f"the projected field {key!r} is calculated by {name!r:.200}, which cannot be imported: "
             f"{type(error).__name__}: {error}. Give it as 'package.module:function'"
         ) from error
-    return function(run, *calculation.get("args", ()), **calculation.get("kwargs", {}))
+    if not callable(function):
+        raise ProjectionError(f"the projected field {key!r} is calculated by {name!r:.200}, which is no function")
+    return function  # type: ignore[no-any-return]
+
+
+#: Gives the value of a calculated field: takes the run, the projection's name for the field, and its mapping.
+Calculate = Callable[[BlueskyRun, str, Mapping[str, Any]], Any]
 
 
 class Projector:
@@ -148,32 +189,39 @@ class Projector:
         run
             The run.
         projection
-            The projection; None for one of the run's own, see `get_run_projection`.
+            The projection; None for one of the run's own, see `get_run_projection`.  One that is passed is trusted:
+            the functions that it names are called.
         projection_name
             Its name.
 
         Raises
         ------
         ProjectionError
-            The run has no such projection, or several, or a function to calculate a field with is missing.
+            The run has no such projection, or several, or one that is none; or a function to calculate a field with
+            cannot be called, or may not because the projection was not passed.
         """
+        calculate: Calculate = get_calculated_value
         if projection is None:
-            projection = get_run_projection(run, projection_name)
-        if projection is None:
-            named = "only one" if projection_name is None else f"named {projection_name!r}"
-            have = [item.get("name") for item in run.metadata["start"].get("projections") or ()]
-            raise ProjectionError(f"run {run.metadata['start']['uid']!r} has no projection {named}; it has {have}")
+            projection, calculate = _own_projection(run, projection_name), partial(_refuse, projection_name)
+        fields = projection.get("projection") if isinstance(projection, Mapping) else None
+        if not isinstance(fields, Mapping):
+            raise ProjectionError(f"a projection has a mapping 'projection', and this has none: {projection!r:.200}")
         datasets: dict[str, Any] = {}
-        for key, mapping in projection["projection"].items():
+        for key, mapping in fields.items():
+            if not isinstance(mapping, Mapping):
+                self._miss(run, key, f"a field is described by a mapping, not by {mapping!r:.200}")
+                continue
             match mapping.get("location"):
                 case "start":
                     self._from_start(run, key, mapping)
+                case "event" if mapping.get("type") == "calculated":
+                    self._from_function(run, key, mapping, calculate)
                 case "event":
                     self._from_events(run, key, mapping, datasets)
                 case "configuration":
                     self._from_configuration(run, key, mapping)
                 case other:
-                    self._miss(run, key, f"Unknown location: {other!r} is none of start, event and configuration")
+                    self._miss(run, key, f"Unknown location: {other!r:.200} is none of start, event and configuration")
 
     def _miss(self, run: BlueskyRun, key: str, why: str) -> None:
         self.issues.append(f"{key} of run {run.metadata['start']['uid']}: {why}")
@@ -182,21 +230,24 @@ class Projector:
         if self._metadata is None:
             return
         field = mapping.get("field")
-        value = run.metadata["start"].get(field)
+        value = run.metadata["start"].get(field) if isinstance(field, str) else None
         if value is None:
-            self._miss(run, key, f"the start document has no {field!r}")
+            self._miss(run, key, f"the start document has no {field!r:.200}")
         else:
             self._metadata(key, value)
+
+    def _from_function(self, run: BlueskyRun, key: str, mapping: Mapping[str, Any], calculate: Calculate) -> None:
+        if self._event is None:
+            return
+        stream, field = (str(mapping[name]) if name in mapping else None for name in ("stream", "field"))
+        self._event(key, stream, field, calculate(run, key, mapping))  # type: ignore[arg-type]
 
     def _from_events(self, run: BlueskyRun, key: str, mapping: Mapping[str, Any], datasets: dict[str, Any]) -> None:
         if self._event is None:
             return
         stream, field = mapping.get("stream"), mapping.get("field")
-        if mapping.get("type") == "calculated":
-            self._event(key, stream, field, get_calculated_value(run, key, mapping))  # type: ignore[arg-type]
-            return
-        if stream is None or field is None:
-            self._miss(run, key, "stream or field is missing")
+        if not isinstance(stream, str) or not isinstance(field, str):
+            self._miss(run, key, "stream or field is missing, or is no text")
             return
         try:
             if stream not in datasets:
@@ -212,12 +263,36 @@ class Projector:
             return
         stream, device, field = mapping.get("stream", "primary"), mapping.get("config_device"), mapping.get("field")
         index = mapping.get("config_index", 0)
+        if not isinstance(index, int) or index < 0:
+            self._miss(run, key, f"config_index={index!r:.200} is no position among the descriptors, which begin at 0")
+            return
         try:
             value = run[stream].metadata["descriptors"][index]["configuration"][device]["data"][field]
-        except (KeyError, IndexError):
-            self._miss(run, key, f"descriptor {index} of a stream {stream!r} has no {field!r} of a device {device!r}")
+        except (KeyError, IndexError, TypeError):
+            where = f"descriptor {index} of a stream {stream!r:.200}"
+            self._miss(run, key, f"{where} has no {field!r:.200} of a device {device!r:.200}")
             return
         self._configuration(key, stream, index, str(device), str(field), value)
+
+
+def _own_projection(run: BlueskyRun, name: str | None) -> dict[str, Any]:
+    found = get_run_projection(run, name)
+    if found is None:
+        named = "only one" if name is None else f"named {name!r}"
+        have = [projection.get("name") for projection in _projections(run)]
+        raise ProjectionError(f"{_label(run)} has no projection {named}; it has {have}")
+    return found
+
+
+def _refuse(projection_name: str | None, run: BlueskyRun, key: str, mapping: Mapping[str, Any]) -> NoReturn:
+    """Call nothing that a document asks for."""
+    calculation = mapping.get("calculation", mapping)
+    name = calculation.get("callable") if isinstance(calculation, Mapping) else calculation
+    own = "get_run_projection(run)" if projection_name is None else f"get_run_projection(run, {projection_name!r})"
+    raise ProjectionError(
+        f"the start document of {_label(run)} asks to call {name!r:.200} for the projected field {key!r}. No document "
+        f"may have functions called; if you trust it, pass its projection: project_xarray(run, projection={own})"
+    )
 
 
 def project_xarray(

@@ -11,8 +11,10 @@ from filebroker.assets.handlers import Handlers
 from filebroker.assets.mirror import Mirror
 from filebroker.assets.openings import Opening
 from filebroker.assets.places import Place, locate
+from filebroker.ground.documents import check_datum_columns
 from filebroker.ground.errors import (
     FilebrokerError,
+    InvalidDocument,
     MissingAsset,
     NotSupported,
     UnknownDatum,
@@ -69,7 +71,8 @@ class Datums:
         elif name == "datum":
             self._datums[doc["datum_id"]] = doc, None
         elif name == "datum_page":
-            self._datums.update({datum_id: (doc, row) for row, datum_id in enumerate(doc["datum_id"])})
+            rows = enumerate(doc["datum_id"])
+            self._datums.update({datum_id: (doc, row) for row, datum_id in rows if isinstance(datum_id, str)})
 
     def _forget(self) -> None:
         self._opened: dict[str, tuple[Place, Opening]] = {}
@@ -88,7 +91,7 @@ class Datums:
         self._forget()
 
     def __contains__(self, datum_id: object) -> bool:
-        return datum_id in self._datums
+        return isinstance(datum_id, str) and datum_id in self._datums
 
     def __len__(self) -> int:
         return len(self._datums)
@@ -107,7 +110,7 @@ class Datums:
             The run has no such datum, or not its resource.
             It is also event-model's `UnresolvableForeignKeyError`.
         """
-        if datum_id not in self._datums:
+        if datum_id not in self:
             raise _unknown(
                 f"no datum document of the run has the datum_id {datum_id!r}, so that its data are not known"
             )
@@ -188,6 +191,10 @@ class Datums:
         doc, row = self._datums[datum_id]
         if row is None:
             return dict(doc["datum_kwargs"])
+        try:
+            check_datum_columns(doc)
+        except InvalidDocument as error:
+            raise _unreadable(f"what the datum {datum_id!r} stands for is not known: {error}") from error
         return {key: column[row] for key, column in doc["datum_kwargs"].items()}
 
     def _attempt(self, resource: Mapping[str, Any], options: Mapping[str, Any], datum_id: str) -> Any:

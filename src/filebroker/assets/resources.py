@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from filebroker.assets.places import locate
+from filebroker.ground.documents import OPTIONAL
 
 #: What the specs of stream_resources before event-model 1.20 stand for, and the dataset that they leave unsaid.
 _SPECS = {
@@ -39,6 +40,8 @@ class StreamResource:
         Of the file, or the beginning of the names of several; or a path.
     parameters : dict
         How it is to be read.
+    fault : str
+        What keeps it from being read; empty if the document makes sense.
     """
 
     uid: str
@@ -46,6 +49,7 @@ class StreamResource:
     mimetype: str
     uri: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    fault: str = ""
 
     @property
     def about(self) -> str:
@@ -88,6 +92,8 @@ class StreamResource:
 def normalised(doc: Mapping[str, Any]) -> StreamResource:
     """Read a stream_resource document, of this or of an earlier form.
 
+    One that makes no sense is no error before its values are asked for; its `fault` says why.
+
     Examples
     --------
     >>> old = {"uid": "1", "data_key": "det", "spec": "AD_HDF5", "root": "/data", "resource_path": "a.h5"}
@@ -95,6 +101,9 @@ def normalised(doc: Mapping[str, Any]) -> StreamResource:
     >>> resource.mimetype, resource.uri, resource.parameters
     ('application/x-hdf5', '/data/a.h5', {'dataset': '/entry/data/data'})
     """
+    data_key = doc.get("data_key", "")
+    if fault := _fault(doc):
+        return StreamResource(doc["uid"], data_key if isinstance(data_key, str) else "", "", "", {}, fault)
     parameters = dict(doc.get("parameters") or doc.get("resource_kwargs") or {})
     mimetype = doc.get("mimetype")
     if mimetype is None:
@@ -103,8 +112,21 @@ def normalised(doc: Mapping[str, Any]) -> StreamResource:
             parameters.setdefault("dataset", dataset)
     else:
         mimetype = re.sub(r"\s+", "", mimetype).lower()
-    uri = doc["uri"] if "uri" in doc else locate({"root": "", "resource_path": "", **doc}, {}).recorded
-    return StreamResource(doc["uid"], doc.get("data_key", ""), mimetype, uri, parameters)
+    uri = doc.get("uri")
+    if uri is None:
+        uri = locate({"root": "", **doc}, {}).recorded
+    return StreamResource(doc["uid"], data_key, mimetype, uri, parameters)
+
+
+def _fault(doc: Mapping[str, Any]) -> str:
+    """Say what makes no sense in a stream_resource document."""
+    for key, kind in OPTIONAL["stream_resource"].items():
+        value = doc.get(key)
+        if value is not None and not isinstance(value, kind):
+            return f"it has {key!r} of type {type(value).__name__}, and not {kind.__name__}"
+    if doc.get("uri") is None and doc.get("resource_path") is None:
+        return "it has neither a 'uri' nor a 'resource_path'"
+    return ""
 
 
 def rendered(template: str, number: int, filename: str = "") -> str:

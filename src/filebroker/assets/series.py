@@ -1,24 +1,22 @@
 """The values that detectors have streamed into files, by the seq_num of their events."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from filebroker.assets.handlers import Handlers
 from filebroker.assets.resources import StreamResource, normalised
-from filebroker.assets.shapes import Declared, declared
-from filebroker.assets.sources import Claim, Source, source, stacked
+from filebroker.assets.shapes import declared
+from filebroker.assets.sources import Claim, Part, Source, source, stacked
 from filebroker.assets.spans import Span, Spans
+from filebroker.assets.stream_datums import StreamDatum, claims, is_placed, stream_datum
 from filebroker.ground.cautions import warn
-from filebroker.ground.errors import AssetWarning, FilebrokerError, UnknownDatum
+from filebroker.ground.errors import AssetWarning, FilebrokerError, InvalidDocument, UnknownDatum
 from filebroker.ground.kinship import akin
 
 #: What the ``external`` of a data key begins with whose values are streamed.
 _STREAMED = "STREAM:"
-#: What a stream_datum needs to say where the values of which events are; those before event-model 1.19 do not.
-_PLACED = frozenset({"descriptor", "seq_nums", "indices"})
 
 
 class StreamAssets:
@@ -62,7 +60,9 @@ class StreamAssets:
         self.resources: list[Mapping[str, Any]] = []
         self._normalised: dict[str, StreamResource] = {}
         self._data_keys: dict[str, Mapping[str, Any]] = {}
-        self._datums: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        self._datums: dict[tuple[str, str], list[StreamDatum]] = {}
+        #: Why documents of a descriptor and data key were left out.
+        self._faults: dict[tuple[str, str], list[str]] = {}
         self._claims: dict[str, Claim] = {}
         self._warned: set[str] = set()
         later = []
@@ -74,17 +74,27 @@ class StreamAssets:
                 self._normalised[doc["uid"]] = normalised(doc)
             elif name == "stream_datum":
                 later.append(doc)
-        self._sort([doc for doc in later if doc["stream_resource"] in self._normalised and doc.keys() >= _PLACED])
+        self._sort([doc for doc in later if is_placed(doc) and doc["stream_resource"] in self._normalised])
 
-    def _sort(self, datums: list[Mapping[str, Any]]) -> None:
+    def _sort(self, docs: list[Mapping[str, Any]]) -> None:
         """Sort stream_datum documents by descriptor and data key, and sum up what they say of each resource."""
-        by_key: dict[str, list[Mapping[str, Any]]] = {}
-        for doc in datums:
+        by_key: dict[str, list[StreamDatum]] = {}
+        for doc in docs:
             data_key = self._normalised[doc["stream_resource"]].data_key
-            self._datums.setdefault((doc["descriptor"], data_key), []).append(doc)
-            by_key.setdefault(data_key, []).append(doc)
-        for docs in by_key.values():
-            self._claims |= _claims(docs)
+            place = doc["descriptor"], data_key
+            datums = self._datums.setdefault(place, [])
+            try:
+                datum = stream_datum(doc)
+            except InvalidDocument as error:
+                self._faults.setdefault(place, []).append(str(error))
+                continue
+            datums.append(datum)
+            by_key.setdefault(data_key, []).append(datum)
+        for found in by_key.values():
+            self._claims |= claims(found)
+        nameless = sorted({datum.resource for datum in by_key.get("", ())})
+        if nameless:
+            warn(f"no data key is named by the stream_resource {nameless[0]!r}; its values are left out", AssetWarning)
 
     def keys(self, descriptor_uids: Iterable[str]) -> list[str]:
         """Give the data keys whose values are streamed into files.
@@ -98,11 +108,11 @@ class StreamAssets:
             The descriptors of a stream.
         """
         uids = list(descriptor_uids)
-        written = {key for uid, key in self._datums if uid in uids}
+        written = {key for uid, key in self._datums if uid in uids and key}
         found: dict[str, None] = {}
         for uid in uids:
-            for key, described in self._data_keys.get(uid, {}).items():
-                if key in written or str(described.get("external", "")).startswith(_STREAMED):
+            for key in self._data_keys.get(uid, {}):
+                if key in written or str(self._described(uid, key).get("external", "")).startswith(_STREAMED):
                     found[key] = None
         return list(found) + sorted(written - set(found))
 
@@ -115,21 +125,39 @@ class StreamAssets:
             One of `keys`.
         descriptor_uids
             The descriptors of a stream.
+
+        Warns
+        -----
+        AssetWarning
+            Stream_datum documents are left out, as what they say makes no sense; this is said once.
         """
         uids = list(descriptor_uids)
+        self._tell_faults(data_key, uids)
         described = [self._described(uid, data_key) for uid in uids]
-        datums = [doc for uid in uids for doc in self._datums.get((uid, data_key), ())]
+        placed = [(uid, datum) for uid in uids for datum in self._datums.get((uid, data_key), ())]
         parts = {
-            uid: Part(self._normalised[uid], self._described(doc["descriptor"], data_key), self._claims[uid])
-            for doc in reversed(datums)
-            if (uid := doc["stream_resource"])
+            datum.resource: Part(
+                self._normalised[datum.resource], self._described(uid, data_key), self._claims[datum.resource]
+            )
+            for uid, datum in reversed(placed)
         }
+        datums = [datum for _, datum in placed]
         declared_first = next(filter(None, described), {})
         return Series(data_key, declared_first, datums, parts, self.handlers, self._warned)
 
     def _described(self, descriptor_uid: str, data_key: str) -> Mapping[str, Any]:
-        described: Mapping[str, Any] = self._data_keys.get(descriptor_uid, {}).get(data_key, {})
-        return described
+        described = self._data_keys.get(descriptor_uid, {}).get(data_key)
+        return described if isinstance(described, Mapping) else {}
+
+    def _tell_faults(self, data_key: str, descriptor_uids: Iterable[str]) -> None:
+        """Warn of documents that were left out, when the values are asked for that they should have told of."""
+        faults = [fault for uid in descriptor_uids for fault in self._faults.pop((uid, data_key), ())]
+        if faults:
+            warn(
+                f"stream_datum documents of {data_key!r} are left out, {len(faults)} in all, and their events have no "
+                f"value: {faults[0]}",
+                AssetWarning,
+            )
 
     def files_of(self, resource: Mapping[str, Any]) -> list[str]:
         """Give the files of a stream_resource, where they should be now; none if no value of it was written.
@@ -144,30 +172,6 @@ class StreamAssets:
         return series.files_of(resource["uid"])
 
 
-@dataclass(frozen=True)
-class Part:
-    """One of the resources that hold the values of a data key.
-
-    Attributes
-    ----------
-    resource : StreamResource
-        The resource.
-    described : dict
-        What the descriptor of its values says of them.
-    claim : Claim
-        What all stream_datum documents of the run say of it.
-    """
-
-    resource: StreamResource
-    described: Mapping[str, Any]
-    claim: Claim
-
-    @property
-    def declared(self) -> Declared:
-        """What is declared of a value."""
-        return declared(self.described, self.resource.parameters)
-
-
 class Series:
     """The values of one data key, by seq_num.
 
@@ -178,7 +182,7 @@ class Series:
     described
         What the descriptor says of it.
     datums
-        Its stream_datum documents; where two speak of the same event, the later one holds.
+        What its stream_datum documents say; where two speak of the same event, the later one holds.
     parts
         The stream resources that these speak of, by uid.
     handlers
@@ -196,7 +200,7 @@ class Series:
         self,
         data_key: str,
         described: Mapping[str, Any],
-        datums: Sequence[Mapping[str, Any]],
+        datums: Sequence[StreamDatum],
         parts: Mapping[str, Part],
         handlers: Handlers,
         warned: set[str],
@@ -206,10 +210,11 @@ class Series:
         self._described = described
         self._warned = warned
         self._spans = Spans()
-        for doc in datums:
-            self._spans.add(_span(doc))
+        for datum in datums:
+            self._spans.add(datum.span)
         self._parts = parts
         self._sources: dict[str, Source] = {}
+        self._state = handlers.state()
         self._looked: tuple[Source, tuple[tuple[int, ...], np.dtype[Any]]] | None = None
         self.seq_nums = self._spans.ranges()
 
@@ -342,8 +347,9 @@ class Series:
         )
 
     def _source(self, resource_uid: str) -> Source:
-        part = self._parts[resource_uid]
-        chosen = source(part.resource, part.declared, part.claim, self.handlers)
+        if (state := self.handlers.state()) != self._state:
+            self._state, self._sources = state, {}  # what was learned of files may be true of others
+        chosen = source(self._parts[resource_uid], self.handlers)
         known = self._sources.setdefault(resource_uid, chosen)
         if known.reader is not chosen.reader:
             known = self._sources[resource_uid] = chosen
@@ -366,24 +372,6 @@ class Series:
             if want.complete is None:
                 raise
             return want.complete, want.dtype
-
-
-def _span(doc: Mapping[str, Any]) -> Span:
-    numbers, indices = doc["seq_nums"], doc["indices"]
-    length = min(numbers["stop"] - numbers["start"], indices["stop"] - indices["start"])
-    return Span(numbers["start"], numbers["start"] + length, doc["stream_resource"], indices["start"], doc["uid"])
-
-
-def _claims(datums: Sequence[Mapping[str, Any]]) -> dict[str, Claim]:
-    """Give what is claimed to be in each resource."""
-    claims: dict[str, Claim] = {}
-    before = 0
-    for doc in datums:
-        uid, start, stop = doc["stream_resource"], doc["indices"]["start"], doc["indices"]["stop"]
-        known = claims.get(uid) or Claim(start, stop, before)
-        claims[uid] = Claim(min(known.first, start), max(known.stop, stop), known.before)
-        before = max(before, stop)
-    return claims
 
 
 def _listed(ranges: Sequence[range]) -> str:

@@ -63,7 +63,8 @@ class Layout:
 def declared(data_key: Mapping[str, Any], parameters: Mapping[str, Any]) -> Declared:
     """Give what is declared.
 
-    A shape of ``[1]`` is that of a single number, unless an array is declared.
+    A shape of ``[1]`` is that of a single number, unless an array is declared.  What is no length counts as one that
+    varies.
 
     Parameters
     ----------
@@ -72,8 +73,9 @@ def declared(data_key: Mapping[str, Any], parameters: Mapping[str, Any]) -> Decl
     parameters
         Those of a stream_resource, which may say how many frames an event has.
     """
-    shape = tuple(None if length is None else int(length) for length in data_key.get("shape") or ())
-    frames = next((int(parameters[name]) for name in _FRAMES if parameters.get(name)), None)
+    lengths = data_key.get("shape")
+    shape = tuple(map(_count_of, lengths)) if isinstance(lengths, list | tuple | np.ndarray) else ()
+    frames = next((count for name in _FRAMES if (count := _count_of(parameters.get(name)))), None)
     if frames is not None and frames > 1:
         shape = _with_frames(shape, frames)
     scalar = shape == (1,) and data_key.get("dtype") != "array"
@@ -121,10 +123,19 @@ def layout(want: Declared, row: Sequence[int], rows: int | None = None, values: 
     return Layout(count, (count, *row), agrees=False)
 
 
+def _count_of(value: Any) -> int | None:
+    """Give a number from 0 on as it was meant; None if it is none."""
+    try:
+        count = int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return count if count >= 0 else None
+
+
 def _dtype(data_key: Mapping[str, Any]) -> np.dtype[Any]:
     """Give the declared type; writers before event-model 1.21 had other names for it."""
     for name in ("dtype_numpy", "dtype_descr", "dtype_str"):
-        with suppress(TypeError, ValueError):
+        with suppress(TypeError, ValueError, SyntaxError):
             if described := data_key.get(name):
                 return np.dtype(_fields(described) if isinstance(described, list) else described)
     return np.dtype(_DTYPES.get(str(data_key.get("dtype")), "O"))
@@ -186,7 +197,7 @@ def file_layout(want: Declared, shape: Sequence[int], parameters: Mapping[str, A
     [6, 1, 3]
     """
     shape = tuple(shape)
-    files = int(parameters.get("files_per_datum") or 0)
+    files = _count_of(parameters.get("files_per_datum")) or 0
     found = layout(want, shape)
     if files in (0, found.rows) and found.agrees:
         return found

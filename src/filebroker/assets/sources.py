@@ -1,7 +1,7 @@
 """The values in one stream resource, by their index."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import methodcaller
@@ -13,7 +13,7 @@ from filebroker.assets.formats import FORMATS, Format
 from filebroker.assets.handlers import Handlers
 from filebroker.assets.openings import Opening
 from filebroker.assets.resources import StreamResource
-from filebroker.assets.shapes import Declared, Layout, file_layout, layout
+from filebroker.assets.shapes import Declared, Layout, declared, file_layout, layout
 from filebroker.assets.uris import exists, located, missing
 from filebroker.ground.errors import FilebrokerError, MissingHandler, UnreadableAsset
 from filebroker.ground.kinship import akin
@@ -42,6 +42,30 @@ class Claim:
     def offsets(self) -> tuple[int, ...]:
         """What may have to be subtracted from an index: nothing, or where the count of an earlier file went on."""
         return (0, self.first) if self.first and self.first == self.before else (0,)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the resources that hold the values of a data key.
+
+    Attributes
+    ----------
+    resource : StreamResource
+        The resource.
+    described : dict
+        What the descriptor of its values says of them.
+    claim : Claim
+        What all stream_datum documents of the run say of it.
+    """
+
+    resource: StreamResource
+    described: Mapping[str, Any]
+    claim: Claim
+
+    @property
+    def declared(self) -> Declared:
+        """What is declared of a value."""
+        return declared(self.described, self.resource.parameters)
 
 
 class Source(ABC):
@@ -238,7 +262,10 @@ class FileSource(Source):
         if self._offset is None:
             offsets = self.claim.offsets
             last = self.claim.stop - 1
-            self._offset = next((offset for offset in offsets if self._is_there(last - offset)), 0)
+            found = next((offset for offset in offsets if self._is_there(last - offset)), None)
+            if found is None:
+                return index  # the files may come late, and show then how they are numbered
+            self._offset = found
         return index - self._offset
 
     def _is_there(self, number: int) -> bool:
@@ -318,15 +345,20 @@ def stacked(values: Sequence[Array]) -> Array:
     return found
 
 
-def source(resource: StreamResource, declared: Declared, claim: Claim, handlers: Handlers) -> Source:
+def source(part: Part, handlers: Handlers) -> Source:
     """Choose what reads a resource; a handler registered for its mimetype goes before what is built in.
 
     Raises
     ------
     MissingHandler
         Nothing reads files of this mimetype.  It is also event-model's `UndefinedAssetSpecification`.
+    UnreadableAsset
+        The stream_resource document makes no sense.
     """
-    given = resource, declared, claim, handlers
+    resource = part.resource
+    if resource.fault:
+        raise UnreadableAsset(f"the values of {resource.about} cannot be read: {resource.fault}")
+    given = resource, part.declared, part.claim, handlers
     if resource.mimetype in handlers.specs():
         return HandlerSource(*given, handlers.find(resource.mimetype, resource.about))
     form = FORMATS.get(resource.mimetype)

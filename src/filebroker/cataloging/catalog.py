@@ -27,7 +27,6 @@ from filebroker.ground.errors import (
     DamagedRun,
     DamagedRunWarning,
     InvalidConfig,
-    NothingRecorded,
     NotSupported,
     ReadOnlyCatalog,
     RecoveryWarning,
@@ -355,7 +354,7 @@ class Catalog(Runs):
                 return self._runs[directory][0]
         try:
             run = Run(self.folder, directory)
-        except NothingRecorded:
+        except NothingRecorded:  # a copy in the making
             return None
         except (DamagedRun, UnsupportedFormat, StorageError) as error:
             if directory not in self._unreadable:

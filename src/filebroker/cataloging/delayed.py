@@ -1,5 +1,6 @@
 """External data as dask arrays: nothing is read before it is computed."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,19 +59,27 @@ class DelayedColumn:
         """Read a part: of the events what is asked for and no more, and of their values what is left of it."""
         rows, *rest = index if isinstance(index, tuple) else (index,)
         if not isinstance(rows, slice):
-            return self._read(rows, rows + 1)[(0, *rest)]
+            return self._read(rows, rows + 1, whole=False)[(0, *rest)]
         numbers = range(self.shape[0])[rows]
         if not numbers:
             return np.empty((0, *self.shape[1:]), self.dtype)[(slice(None), *rest)]
         low = min(numbers)
-        block = self._read(low, max(numbers) + 1)
-        return block[([number - low for number in numbers] if numbers.step != 1 else slice(None), *rest)]
+        block = self._read(low, max(numbers) + 1, whole=self._is_whole(rest))
+        chosen = [number - low for number in numbers] if numbers.step != 1 else slice(None)
+        return block[chosen] if self._is_whole(rest) else block[(chosen, *rest)]
 
-    def _read(self, begin: int, end: int) -> Array:
+    def _is_whole(self, rest: Sequence[Any]) -> bool:
+        """Tell whether all of each value is asked for."""
+        sizes = self.shape[1 : len(rest) + 1]
+        return all(
+            isinstance(part, slice) and range(size)[part] == range(size) for part, size in zip(rest, sizes, strict=True)
+        )
+
+    def _read(self, begin: int, end: int, *, whole: bool) -> Array:
         block = self._column.stack(slice(begin, end))
         if block.dtype == object and self.dtype != object:
             block = self._without_gaps(block)
-        return self._cast(self._fitted(block))
+        return self._cast(self._fitted(block, whole=whole))
 
     def _cast(self, block: Array) -> Array:
         """Give data the type that was promised: dask would bend all of them to that of the first chunk.
@@ -95,19 +104,23 @@ class DelayedColumn:
             return np.full((len(block), *self.shape[1:]), np.nan)
         return stacked(block.tolist())
 
-    def _fitted(self, block: Array) -> Array:
+    def _fitted(self, block: Array, *, whole: bool) -> Array:
         """Give data the shape that was promised, if nothing but axes of length 1 stands between.
+
+        Values that are asked for whole are given as they are; the column has warned of their shape.
 
         Raises
         ------
         UnreadableAsset
-            They have another shape.
+            They have another shape, and a part of them is asked for.
         """
         promised = (len(block), *self.shape[1:])
         if block.shape == promised:
             return block
         if _without_ones(block.shape[1:]) == _without_ones(promised[1:]) and block.dtype != object:
             return block.reshape(promised)
+        if whole and block.dtype != object:
+            return block
         found = "different shapes" if block.dtype == object else f"shape {block.shape[1:]}"
         raise UnreadableAsset(self._unlike(f"shape {promised[1:]}", found))
 

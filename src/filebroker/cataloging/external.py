@@ -1,7 +1,7 @@
 """Data that a run keeps in files of their own, one value an event."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +43,18 @@ class External:
     def __init__(self, run: Run, handlers: Handlers) -> None:
         self.run, self.handlers = run, handlers
         self._files: RunFiles | None = None
+        self._state: Hashable = None
         self._columns: dict[tuple[str, str], ExternalColumn] = {}
         self._series: dict[tuple[str, tuple[str, ...]], Series] = {}
         self._streamed: dict[tuple[str, ...], list[str]] = {}
 
     def _load(self) -> None:
         """Take in the documents that tell of external data; of a run in progress, again when it has grown."""
-        files = self.run.files
+        files, state = self.run.files, self.handlers.state()
+        if state != self._state:  # what was learned of files held for other handlers, or in other places
+            self._state = state
+            self._columns.clear()
+            self._series.clear()
         if files is not self._files:
             documents = [pair for _, pair in files.line_items()]
             self._datums = Datums(documents, self.handlers, self._patience())
@@ -196,8 +201,9 @@ class External:
         """Give descriptor and number of each event; of a stream without events, of each value that its files have."""
         uids = _uids(stream)
         numbers: list[int] = stream.to_pandas([]).index.tolist()
-        if not numbers:
-            return [(uid, number) for uid in uids for number in self._numbers_streamed(uid)]
+        if not numbers:  # of a step scan the first event may be still to come
+            alone = not set(stream.keys) - set(self._keys_streamed(*uids))
+            return [(uid, number) for uid in uids for number in self._numbers_streamed(uid) if alone]
         owners = stream.descriptor_uids() if len(uids) > 1 else uids * len(numbers)
         if len(owners) != len(numbers):  # of a damaged run not all events were read
             owners = uids[:1] * len(numbers)

@@ -164,17 +164,19 @@ class SeriesColumn(ExternalColumn):
 
     def _value(self, row: int) -> Any:
         number = self._seq_nums[row]
-        return self._series.load(number) if number in self._series else np.full(self.shape, np.nan, self.dtype)
+        return self._series.load(number) if number in self._series else np.full(self.shape, np.nan, self.dtype)[()]
 
     def stack(self, rows: slice = slice(None)) -> "np.ndarray[Any, Any]":
         """Read many values as one array; see `ExternalColumn.stack`."""
         numbers = self._seq_nums[rows]
-        present = [position for position, number in enumerate(numbers) if number in self._series]
+        present = [number for number in numbers if number in self._series]
+        found = self._series.read(present)
         if len(present) == len(numbers):
-            return self._series.read(numbers)
+            return found
+        if found.dtype == object or found.shape[1:] != self.shape:
+            return _objects([self._value(row) for row in range(len(self))[rows]])
         result = np.full((len(numbers), *self.shape), np.nan, self.dtype)
-        if present:
-            result[present] = self._series.read([numbers[position] for position in present])
+        result[[number in self._series for number in numbers]] = found
         return result
 
 
@@ -258,14 +260,14 @@ def _with_gaps(dtype: "np.dtype[Any]") -> "np.dtype[Any]":
 
 
 def as_array(value: Any) -> Any:
-    """Give what a handler gave as an array, read whole; what is no array, such as a DataFrame, as it is."""
+    """Give what a handler gave as an array of the caller's own; what is no array, such as a DataFrame, as it is."""
     if isinstance(value, list | tuple):
         try:
             return np.asarray(value)
         except ValueError:  # of different lengths
             return value
     is_array = hasattr(value, "__array__") and hasattr(value, "dtype")
-    return np.asarray(value) if is_array else value
+    return np.array(value) if is_array else value  # a handler may keep it, and callers may change it
 
 
 def _objects(values: Sequence[Any]) -> "np.ndarray[Any, Any]":

@@ -2,24 +2,21 @@
 
 import heapq
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 from filebroker.ground.documents import Document, Pair, unpack_datum_page
 from filebroker.storing.run_files import RunFiles
 
-_Timed = tuple[Any, int, Document]
-
 
 def in_time_order(files: RunFiles) -> Iterator[Pair]:
-    """Give single documents, the events of all streams by ascending time.
+    """Give single documents, the events of all streams interleaved by ascending time.
 
-    A document that is no event keeps its place before all events inserted after it, so nothing comes
-    before what it refers to.  Events of the same time keep the order in which they were inserted.
+    The events of one stream keep the order in which they were recorded.  A document that is no event keeps its
+    place before all events inserted after it, so nothing comes before what it refers to.
     """
     others = iter([item for item in files.line_items() if item[1][0] != "stop"])
     pending = next(others, None)
-    for _, ordinal, event in heapq.merge(*(_by_time(files, name) for name in files.stream_names), key=_key):
+    for ordinal, event in _merged(files):
         while pending is not None and pending[0] < ordinal:
             yield from _single(*pending[1])
             pending = next(others, None)
@@ -31,17 +28,16 @@ def in_time_order(files: RunFiles) -> Iterator[Pair]:
         yield "stop", files.stop
 
 
-def _key(item: _Timed) -> tuple[Any, int]:
-    return item[:2]
+def _merged(files: RunFiles) -> Iterator[tuple[int, Document]]:
+    """Give the events of all streams with their ordinals, those of one stream in their order, whatever its clock did."""
+    streams = [files.event_items(name) for name in files.stream_names]
+    if len(streams) == 1:
+        return streams[0]
+    return heapq.merge(*streams, key=_key)
 
 
-def _by_time(files: RunFiles, stream: str) -> Iterator[_Timed]:
-    """Give a stream's events by ascending time, in memory only if they were not recorded so."""
-    items = ((event["time"], ordinal, event) for ordinal, event in files.event_items(stream))
-    times = files.event_times(stream)
-    if all(before <= after for before, after in pairwise(times)):
-        return items
-    return iter(sorted(items, key=_key))
+def _key(item: tuple[int, Document]) -> tuple[Any, int]:
+    return item[1]["time"], item[0]
 
 
 def _single(name: str, doc: Document) -> Iterator[Pair]:

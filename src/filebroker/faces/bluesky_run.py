@@ -216,7 +216,9 @@ class BlueskyRun:
         ['start', 'descriptor', 'event_page', 'descriptor']
         """
         filling = Filling(self.run, self.external, fill)
-        singles = ((name, filling(doc) if name == "event" else doc) for name, doc in self.run.singles())
+        singles = self.run.singles()
+        if fill != "no":
+            singles = ((name, filling(doc) if name == "event" else doc) for name, doc in singles)
         return self._handed_out(in_pages(singles, strict_order=strict_order))
 
     def _handed_out(self, documents: Iterable[Pair]) -> Iterator[Pair]:

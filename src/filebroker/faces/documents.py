@@ -48,11 +48,12 @@ class Document(dict[str, Any]):
         """Give a deep copy that can be changed."""
         return copy.deepcopy(dict(self))
 
-    def __copy__(self) -> "Document":
-        return type(self)(self)
+    # Whoever copies a document wants to change it.
+    def __copy__(self) -> dict[str, Any]:
+        return dict(self)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Document":
-        return type(self)(copy.deepcopy(dict(self), memo))
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
+        return copy.deepcopy(dict(self), memo)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self),)

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any
 
-from filebroker.ground.documents import Document, Pair, pack_event_page
+from filebroker.ground.documents import Document, Pair, pack_event_page, page_of_one
 
 #: So many events or datum documents at most make one page.
 _PAGE_ROWS = 1000
@@ -26,31 +27,30 @@ def in_pages(documents: Iterable[Pair], *, strict_order: bool = True) -> Iterato
     tuple of str and dict
         Name and document.  Those that follow each other in one resource share a datum page.
     """
-    for (name, *_), group in groupby(documents, key=_name_of if strict_order else _key_of):
-        if name == "datum":
-            for _, same in groupby(group, key=_key_of):
-                yield from _paged(same, _pack_datum_page, "datum_page")
-        elif name == "event" and strict_order:
-            for _, doc in group:
-                yield "event_page", pack_event_page([doc])
+    for name, group in groupby(documents, key=itemgetter(0)):
+        if name == "event" and strict_order:
+            for _, event in group:
+                yield "event_page", page_of_one(event)
         elif name == "event":
-            yield from _paged(group, pack_event_page, "event_page")
+            for _, alike in groupby(group, key=_key_of_event):
+                yield from _paged(alike, pack_event_page, "event_page")
+        elif name == "datum":
+            for _, alike in groupby(group, key=_key_of_datum):
+                yield from _paged(alike, _pack_datum_page, "datum_page")
         else:
             yield from group
 
 
-def _name_of(pair: Pair) -> tuple[str]:
-    return (pair[0],)
+def _key_of_event(pair: Pair) -> tuple[Any, ...]:
+    """Give what events have in common that fit into one page."""
+    doc = pair[1]
+    return doc["descriptor"], doc.keys(), doc["data"].keys(), doc.get("filled", {}).keys()
 
 
-def _key_of(pair: Pair) -> tuple[Any, ...]:
-    """Give what documents have in common that fit into one page."""
-    name, doc = pair
-    if name == "datum":
-        return name, doc["resource"], doc["datum_kwargs"].keys()
-    if name == "event":
-        return name, doc["descriptor"], doc.keys(), doc["data"].keys(), doc.get("filled", {}).keys()
-    return (name,)
+def _key_of_datum(pair: Pair) -> tuple[Any, ...]:
+    """Give what datum documents have in common that fit into one page."""
+    doc = pair[1]
+    return doc["resource"], doc["datum_kwargs"].keys()
 
 
 def _paged(group: Iterable[Pair], pack: Callable[[list[Document]], Document], name: str) -> Iterator[Pair]:

@@ -17,13 +17,12 @@ _DOCT_NAMES = {
     **{"resource": "Resource", "datum": "Datum", "datum_page": "Datum Page", "event_page": "Event Page"},
     **{"stream_resource": "Stream Resource", "stream_datum": "Stream Datum"},
 }
-_DICT_ATTRIBUTES = frozenset(dir(dict))
 
 
 class DeprecatedDoct(doct.Document):  # type: ignore[misc]
     """A read-only document that warns when its keys are used as attributes.
 
-    Unlike its base it can be copied and pickled, and its kind is no key of it.
+    Unlike its base it can be copied, which gives a dict, and pickled, and its kind is no key of it.
 
     Parameters
     ----------
@@ -46,23 +45,27 @@ class DeprecatedDoct(doct.Document):  # type: ignore[misc]
     __slots__ = ("_kind",)
 
     def __init__(self, name: str, *args: Any, **kwargs: Any) -> None:
+        # Unlike doct, which makes of each document its own attributes: only the garbage collector could free it then.
         dict.__init__(self, *args, **kwargs)
         object.__setattr__(self, "_kind", name)
-        object.__setattr__(self, "__dict__", self)
 
-    # doct makes its items its attributes, so __getattr__ would never be called.
-    def __getattribute__(self, key: str) -> Any:
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        return self
+
+    def __getattr__(self, key: str) -> Any:
         if key == "_name":
             warnings.warn("'_name' may go away: plain dicts have none", UserWarning, stacklevel=2)
-            return object.__getattribute__(self, "_kind")
-        value = super().__getattribute__(key)
-        if not key.startswith("_") and key not in _DICT_ATTRIBUTES:
+            return self._kind
+        if key not in self:
+            raise AttributeError(f"the document has no key {key!r}")
+        if not key.startswith("_"):
             warnings.warn(
                 f"attributes of documents may go away: write doc[{key!r}] instead of doc.{key}",
                 UserWarning,
                 stacklevel=2,
             )
-        return value
+        return self[key]
 
     # doct hides keys that begin with "_", because it keeps one of its own; this class does not.
     __iter__, __len__ = dict.__iter__, dict.__len__
@@ -74,11 +77,12 @@ class DeprecatedDoct(doct.Document):  # type: ignore[misc]
     __setitem__ = __delitem__ = __setattr__ = __delattr__ = _refuse
     update = pop = popitem = clear = setdefault = __ior__ = _refuse
 
-    def __copy__(self) -> "DeprecatedDoct":
-        return DeprecatedDoct(self._kind, dict(self))
+    # Whoever copies a document wants to change it.
+    def __copy__(self) -> dict[str, Any]:
+        return dict(self)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "DeprecatedDoct":
-        return DeprecatedDoct(self._kind, copy.deepcopy(dict(self), memo))
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
+        return copy.deepcopy(dict(self), memo)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return DeprecatedDoct, (self._kind, dict(self))

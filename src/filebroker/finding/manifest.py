@@ -305,10 +305,10 @@ class Manifest(Database):
             self._connection.execute("INSERT INTO kept_order VALUES (?, ?, ?)", (version, zlib.crc32(arrays), arrays))
 
     def newest(self, count: int, before: str | None = None, skip: int = 0) -> list[Entry]:
-        """Give the newest runs but for some, or the newest of those older than the one at a path."""
+        """Give the newest runs but for some, of all or of those older than the one at a path."""
         if before is None:
             return self._entries("ORDER BY path DESC LIMIT ? OFFSET ?", (count, skip))
-        return self._entries("WHERE path < ? ORDER BY path DESC LIMIT ?", (before, count))
+        return self._entries("WHERE path < ? ORDER BY path DESC LIMIT ? OFFSET ?", (before, count, skip))
 
     def by_scan_id(self, scan_id: int) -> list[Entry]:
         """Give the runs of a scan_id, newest first."""

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -144,17 +144,14 @@ class Search:
 
     def __iter__(self) -> Iterator[Entry]:
         """Give the runs that answer, newest first."""
-        return self._walk(Manifest.at, lambda entry: entry)
+        return self.nth_and_older(1)
 
     def nth_and_older(self, number: int) -> Iterator[Entry]:
         """Give the n-th newest run that answers, and those after it."""
-        if not self.is_trivial:
-            yield from islice(self, number - 1, None)
-            return
-        # One question has one answer: what `_walk` does about changes in between would take ten times as long.
-        for entry in self.library.ask(Manifest.newest, 1, skip=number - 1):
-            yield entry
-            yield from (older for older in self if older.path < entry.path)
+        if self.is_trivial:
+            # Each question asks for older paths, so rows that come to mean other runs do no harm.
+            return chain.from_iterable(self._all(skip=number - 1))
+        return islice(self._walk(Manifest.at, lambda entry: entry), number - 1, None)
 
     def documents(self) -> Iterator[Documents]:
         """Give the documents of the runs that answer, newest first."""
@@ -184,7 +181,7 @@ class Search:
     def _pages(self, before: str | None) -> Iterator[list[int]]:
         """Give the rows that answer in parts, newest first, perhaps with some that are not older than a path."""
         if self.is_trivial:
-            yield from self._all(before)
+            yield from ([entry.row for entry in entries] for entries in self._all(before))
             return
         rows = self._known_rows()
         selected = self._select() if rows is None else _Selected(rows, _none(len(rows)))
@@ -197,11 +194,12 @@ class Search:
         """Whether every run answers."""
         return self.condition is None and self.low == -math.inf and self.high == math.inf
 
-    def _all(self, before: str | None) -> Iterator[list[int]]:
+    def _all(self, before: str | None = None, skip: int = 0) -> Iterator[list[Entry]]:
+        """Give all runs in parts, newest first, but for some, or those older than the one at a path."""
         size = _NEWEST_STEP
-        while entries := self.library.ask(Manifest.newest, size, before):
-            yield [entry.row for entry in entries]
-            before, size = entries[-1].path, min(2 * size, _LAST_STEP)
+        while entries := self.library.ask(Manifest.newest, size, before, skip):
+            yield entries
+            before, size, skip = entries[-1].path, min(2 * size, _LAST_STEP), 0
 
     def __len__(self) -> int:
         """Count the runs that answer."""

@@ -149,22 +149,6 @@ def _numpy_value(value: np.generic | np.ndarray[Any, Any]) -> Any:
     return value.item() if isinstance(value, np.generic) else value.tolist()
 
 
-def copied(value: Any) -> Any:
-    """Copy what `loads` gave, in depth; anything but dicts and lists is given as it is.
-
-    Examples
-    --------
-    >>> doc = {"motors": ["motor"]}
-    >>> copied(doc) == doc, copied(doc)["motors"] is doc["motors"]
-    (True, False)
-    """
-    if type(value) is dict:
-        return {key: copied(item) for key, item in value.items()}
-    if type(value) is list:
-        return [copied(item) for item in value]
-    return value
-
-
 def _holds_nonfinite(value: Any) -> bool:
     """Tell whether a null in orjson's output may stand for a NaN or an infinity."""
     if value is None or isinstance(value, str | int):

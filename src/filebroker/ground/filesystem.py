@@ -89,9 +89,10 @@ class Folder:
         """
         with _reading(self.path(name)):
             if self.local is not None:
-                with open(self.path(name), "rb") as file:
-                    file.seek(start)
-                    return file.read()
+                with open(self.path(name), "rb", buffering=0) as file:  # a buffer costs time, and all is read at once
+                    if start:
+                        file.seek(start)
+                    return file.readall()
             data: bytes = self._fs.cat_file(self.path(name))[start:]
         return data
 

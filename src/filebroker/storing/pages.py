@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from filebroker.ground import codec
-from filebroker.ground.documents import EVENT_KEYS, Document, Pair, pack_event_page
+from filebroker.ground.documents import EVENT_KEYS, Document, Pair, pack_event_page, unpack_event_page
 from filebroker.storing import columns
 from filebroker.storing.columns import ABSENT, Column
 
@@ -15,6 +17,8 @@ from filebroker.storing.columns import ABSENT, Column
 FOOTER_KEY = b"filebroker"
 #: Columns of the event's own that a table shows.
 RESERVED = frozenset({"seq_num", "time"})
+#: Where the digits of a uid are among its hyphens.
+_DIGITS = [place for place in range(36) if place not in (8, 13, 18, 23)]
 #: So many rows are turned into documents at a time.
 _DECODED_ROWS = 4096
 
@@ -104,19 +108,34 @@ class Page:
         """Give the event and event_page documents of a whole page with their ordinals."""
         pending: list[Document] = []
         before = -1
-        for start in range(0, self.rows, _DECODED_ROWS):
-            part = Page(self.table.slice(start, _DECODED_ROWS)) if self.rows > _DECODED_ROWS else self
-            for ordinal, paged, event in part._events(start):
-                if pending and ordinal != before:
-                    yield before, ("event_page", pack_event_page(pending))
-                    pending = []
-                before = ordinal
-                if paged:
-                    pending.append(event)
-                else:
-                    yield ordinal, ("event", event)
+        for ordinal, paged, event in self._decoded():
+            if pending and ordinal != before:
+                yield before, ("event_page", pack_event_page(pending))
+                pending = []
+            before = ordinal
+            if paged:
+                pending.append(event)
+            else:
+                yield ordinal, ("event", event)
         if pending:
             yield before, ("event_page", pack_event_page(pending))
+
+    def events(self) -> Iterator[tuple[int, Document]]:
+        """Give the events of a whole page with their ordinals, those of event pages one by one."""
+        if not self.has("_page") and not self.footer.get("const", {}).get("page"):
+            for ordinal, _, event in self._decoded():
+                yield ordinal, event
+            return
+        for ordinal, (name, doc) in self.documents():
+            for event in unpack_event_page(doc) if name == "event_page" else (doc,):
+                yield ordinal, event
+
+    def _decoded(self) -> Iterator[tuple[int, bool, Document]]:
+        """Give ordinal, whether it came in an event page, and event, a part of the rows at a time."""
+        if self.rows <= _DECODED_ROWS:
+            return self._events(0)
+        starts = range(0, self.rows, _DECODED_ROWS)
+        return chain.from_iterable(Page(self.table.slice(at, _DECODED_ROWS))._events(at) for at in starts)
 
     def _events(self, offset: int) -> Iterator[tuple[int, bool, Document]]:
         """Give ordinal, whether it came in an event page, and event; ``offset`` rows come before."""
@@ -124,24 +143,38 @@ class Page:
         parts: dict[str, Sequence[Any]] = {
             "uid": self.uids(),
             "time": self.values("time"),
-            "data": _dicts({item.key: self.values(item.name) for item in self.data_columns}, self.rows),
-            "timestamps": _dicts(self.timestamps(), self.rows),
+            "data": self._data(),
+            "timestamps": self._stamps(),
             "seq_num": self.values("seq_num"),
-            "filled": filled,
+            # What the footer has is one for all rows.
+            "filled": [dict(value) if type(value) is dict else value for value in filled],
             "descriptor": descriptors,
         }
         order = self.order
         order += [key for key in parts if key not in order]
-        rows = zip(*(parts[key] for key in order), strict=True)
-        for ordinal, is_paged, more, row in zip(ordinals, paged, extra, rows, strict=True):
-            event = dict(zip(order, row, strict=True))
-            if event["filled"] is ABSENT:
-                del event["filled"]
-            elif isinstance(event["filled"], dict):
-                event["filled"] = dict(event["filled"])  # it may be one for all rows
-            if more is not ABSENT:
-                event.update(more)
-            yield (ordinal if self.has("_i") else ordinal + offset), is_paged, event
+        events = [dict(zip(order, row, strict=True)) for row in zip(*(parts[key] for key in order), strict=True)]
+        if ABSENT in filled:
+            for event in events:
+                if event["filled"] is ABSENT:
+                    del event["filled"]
+        if self.has("_extra"):
+            for event, more in zip(events, extra, strict=True):
+                event.update({} if more is ABSENT else more)
+        if not self.has("_i"):
+            ordinals = range(ordinals[0] + offset, ordinals[0] + offset + self.rows)
+        return zip(ordinals, paged, events, strict=True)
+
+    def _data(self) -> list[dict[str, Any]]:
+        """Give the data of each event."""
+        items = self.data_columns
+        gaps = [item.key for item in items if self.has(f"_x.{item.name}")]
+        return _dicts({item.key: self.values(item.name) for item in items}, self.rows, gaps)
+
+    def _stamps(self) -> list[dict[str, Any]]:
+        """Give the timestamps of each event."""
+        stamps = self.timestamps()
+        others = [self._metas[name]["key"] for name in self._columns if name.startswith("_ts.")]
+        return _dicts(stamps, self.rows, others)
 
     def descriptors(self) -> Sequence[str]:
         """Give the uid of each event's descriptor."""
@@ -160,12 +193,11 @@ class Page:
         column = _joined(self._columns["_uid"])
         if not pa.types.is_fixed_size_binary(column.type):
             return self.values("_uid")
-        digits = b"".join(column.to_pylist()).hex()
-        return [
-            f"{digits[i : i + 8]}-{digits[i + 8 : i + 12]}-{digits[i + 12 : i + 16]}-"
-            f"{digits[i + 16 : i + 20]}-{digits[i + 20 : i + 32]}"
-            for i in range(0, len(digits), 32)
-        ]
+        digits = np.frombuffer(b"".join(column.to_pylist()).hex().encode(), "u1").reshape(-1, 32)
+        spelt = np.full((len(digits), 36), ord("-"), "u1")
+        spelt[:, _DIGITS] = digits
+        text = spelt.tobytes().decode()
+        return [text[i : i + 36] for i in range(0, len(text), 36)]
 
     def timestamps(self) -> dict[str, list[Any]]:
         """Give the timestamps by data key, `ABSENT` where an event lacks the key."""
@@ -205,17 +237,16 @@ def _joined(column: pa.ChunkedArray) -> pa.Array:
     return array
 
 
-def _dicts(parts: dict[str, list[Any]], rows: int) -> list[dict[str, Any]]:
-    """Turn columns into one dict a row, leaving out what is absent."""
+def _dicts(parts: dict[str, list[Any]], rows: int, gaps: Sequence[str]) -> list[dict[str, Any]]:
+    """Turn columns into one dict a row, leaving out what is absent from those that may have gaps."""
     if not parts:
         return [{} for _ in range(rows)]
     keys = tuple(parts)
     result = [dict(zip(keys, row, strict=True)) for row in zip(*parts.values(), strict=True)]
-    for key, values in parts.items():
-        if any(value is ABSENT for value in values):
-            for row, value in zip(result, values, strict=True):
-                if value is ABSENT:
-                    del row[key]
+    for key in gaps:
+        for row, value in zip(result, parts[key], strict=True):
+            if value is ABSENT:
+                del row[key]
     return result
 
 

@@ -11,11 +11,11 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from filebroker.ground import codec
-from filebroker.ground.documents import Document, Pair, stream_name, unpack_event_page
+from filebroker.ground.documents import Document, Pair, stream_name
 from filebroker.ground.errors import DamagedRun, FilebrokerError, NothingRecorded, StorageError, UnsupportedFormat
 from filebroker.ground.filesystem import Folder
 from filebroker.storing import layout
-from filebroker.storing.journal import HEAD, Line, Lines, read_lines
+from filebroker.storing.journal import HEAD, Line, Lines, SlimLine, read_lines
 from filebroker.storing.pages import Page
 from filebroker.storing.parquet import Columns, PageFile, footer_seal
 from filebroker.storing.sealing import FileEntry, Segment
@@ -80,7 +80,7 @@ class RunFiles:
         self.damage: list[str] = []
         self.losses: list[str] = []
         self.files: list[FileEntry] = []
-        self._lines: list[Line] = []
+        self._lines: list[Line | SlimLine] = []
         self._held: dict[str, PageFile] = {}
         self._before: dict[str, _Parsed] = {} if before is None else before._parsed
         self._parsed: dict[str, _Parsed] = {}
@@ -205,7 +205,7 @@ class RunFiles:
                     self.damage.append(f"{name} names a page that cannot be one: {entry!r:.200}")
         if any(line.name == HEAD for line in lines):
             self.damage.append(f"{name} has more than one head")
-        self._lines += [line for line in lines if line.name != HEAD]
+        self._lines += [line.slim() for line in lines if line.name != HEAD]
         return head
 
     def _check_format(self, head: Document) -> None:
@@ -232,8 +232,8 @@ class RunFiles:
                 if not self.folder.exists(self._path(layout.DOCUMENTS)):
                     return
                 self._load()
-                self.__dict__.pop("_streams", None)
-                self.__dict__.pop("_journalled", None)
+                for derived in ("_described", "_streams", "_journalled"):
+                    self.__dict__.pop(derived, None)
             else:
                 return
 
@@ -244,7 +244,7 @@ class RunFiles:
         """The start document."""
         return self._copy(self._lines[0])
 
-    @property
+    @cached_property
     def uid(self) -> str:
         """The run's uid."""
         return str(self._lines[0].doc["uid"])
@@ -260,10 +260,15 @@ class RunFiles:
         """The descriptors, in the order in which they were inserted."""
         return [self._copy(line) for line in self._lines if line.name == "descriptor"]
 
+    @cached_property
+    def _described(self) -> list[Document]:
+        """The descriptors, not to be handed out."""
+        return self.descriptors
+
     @property
     def stream_names(self) -> list[str]:
         """The streams, in the order of their first descriptors."""
-        return list(dict.fromkeys(stream_name(line.doc) for line in self._lines if line.name == "descriptor"))
+        return list(dict.fromkeys(map(stream_name, self._described)))
 
     def documents(self) -> Iterator[Pair]:
         """Give every document in the order in which they were inserted."""
@@ -288,19 +293,13 @@ class RunFiles:
     def event_items(self, stream: str) -> Iterator[tuple[int, Document]]:
         """Give the events of a stream with their ordinals, those of event pages one by one."""
         for page in self.pages(stream):
-            for ordinal, (name, doc) in page.documents():
-                for event in unpack_event_page(doc) if name == "event_page" else (doc,):
-                    yield ordinal, event
-
-    def event_times(self, stream: str) -> list[float]:
-        """Give the times of a stream's events, reading no other column."""
-        return [time for page in self.pages(stream, "shown", []) for time in page.values("time")]
+            yield from page.events()
 
     @staticmethod
-    def _copy(line: Line) -> Document:
-        # Journalled events may hold arrays.
-        is_event = line.name in ("event", "event_page")
-        document: Document = codec.plain(line.doc) if is_event else codec.copied(line.doc)
+    def _copy(line: Line | SlimLine) -> Document:
+        if isinstance(line, SlimLine):
+            return line.doc
+        document: Document = codec.plain(line.doc)  # journalled events may hold arrays
         return document
 
     # -- pages
@@ -313,8 +312,8 @@ class RunFiles:
 
     def data_keys(self, stream: str) -> list[str]:
         """Give the data keys of a stream, in the order of its descriptors."""
-        lines = (line for line in self._lines if line.name == "descriptor" and stream_name(line.doc) == stream)
-        return list(dict.fromkeys(key for line in lines for key in line.doc["data_keys"]))
+        descriptors = (doc for doc in self._described if stream_name(doc) == stream)
+        return list(dict.fromkeys(key for doc in descriptors for key in doc["data_keys"]))
 
     def count_events(self, stream: str) -> int:
         """Give the number of events of a stream, by the manifest and the journal."""
@@ -383,9 +382,8 @@ class RunFiles:
     @cached_property
     def _streams(self) -> Streams:
         streams = Streams()
-        for line in self._lines:
-            if line.name == "descriptor":
-                streams.add(line.doc)
+        for descriptor in self._described:
+            streams.add(descriptor)
         return streams
 
     @property
@@ -397,7 +395,7 @@ class RunFiles:
         """The events that are not in pages yet."""
         segment = Segment(0, self._streams)
         for line in self._lines:
-            if line.name in ("event", "event_page"):
+            if line.name in ("event", "event_page") and isinstance(line, Line):
                 segment.add(line)
         return segment
 

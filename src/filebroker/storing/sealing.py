@@ -74,9 +74,9 @@ class Segment:
         elif line.name == "event_page" and declared is not None:
             events = EventBuffer()
             events.add_page(line.ordinal, line.doc)
-            self.add_events(declared.stream, events, encode_line(*line))
+            self.add_events(declared.stream, events, encode_line(*line[:3]))
         else:
-            self.add_line(encode_line(*line))
+            self.add_line(encode_line(*line[:3]))
 
     def write_pages(self, directory: str, *, sync: bool) -> list[FileEntry]:
         """Write the events of each stream as a page."""
@@ -205,7 +205,7 @@ def read_committed(directory: str) -> tuple[list[FileEntry], bytes]:
             parsed = read_lines(text, name)
             files += parsed.lines[0].doc["files"]
             if parsed.damage or parsed.torn:  # only what is good goes on
-                body += b"".join(encode_line(*line) for line in parsed.lines if line.name != HEAD)
+                body += b"".join(encode_line(*line[:3]) for line in parsed.lines if line.name != HEAD)
             else:
                 body += text.partition(b"\n")[2]
     return files, body
