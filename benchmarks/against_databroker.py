@@ -214,12 +214,15 @@ def measure(pythons: Sequence[str], folder: str, names: Sequence[str]) -> tuple[
     """Measure; give the lines about both programs, and those about one image."""
     compared, read = [], []
     for name in names:
-        print(f"{name} ...", file=sys.stderr, flush=True)
         if name in TASKS:
             what, rounds, least = TASKS[name]
-            compared.append(faster(what, *in_turns(pythons, folder, name, rounds), least))
+            found = [faster(what, *in_turns(pythons, folder, name, rounds), least)]
+            compared += found
         else:
-            read += measure_frames(folder, name)
+            found = measure_frames(folder, name)
+            read += found
+        for row in found:
+            print("; ".join(filter(None, row.cells())), file=sys.stderr, flush=True)
     return compared, read
 
 

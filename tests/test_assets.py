@@ -27,6 +27,7 @@ from filebroker.assets.datums import Datums
 from filebroker.assets.handlers import Handlers
 from filebroker.assets.places import inner_path, locate, moved, resolved
 from filebroker.assets.suggestions import PACKAGES, advice
+from filebroker.ground.documents import unpack_datum_page
 from filebroker.ground.errors import (
     AssetExists,
     DuplicateHandler,
@@ -205,6 +206,27 @@ def test_a_copy_of_the_handlers_has_registrations_and_roots_of_its_own(duplicate
     other.root_map["/c"] = "/d"
     assert handlers.find("RAMP") is Ramp
     assert handlers.root_map == {"/a": "/b"}
+
+
+def test_the_state_is_another_one_after_each_change_and_after_no_other_call():
+    handlers = Handlers({"RAMP": Ramp}, {"/data": "/mnt"}, discover=False)
+    known = {handlers.state()}
+    changes = [
+        lambda: handlers.register_handler("NEW", Ramp),
+        lambda: handlers.register_handler("NEW", Twice, overwrite=True),
+        lambda: handlers.deregister_handler("NEW"),
+        lambda: handlers.root_map.update({"/data": "/elsewhere"}),
+        lambda: handlers.root_map.update({Path("/more"): Path("/mnt")}),
+        lambda: handlers.root_map.clear(),
+    ]
+    for number, change in enumerate(changes, 2):
+        change()
+        known.add(handlers.state())
+        assert len(known) == number
+    handlers.register_handler("RAMP", Ramp)
+    handlers.find("RAMP")
+    assert handlers.state() in known
+    assert pickle.loads(pickle.dumps(handlers)).state() == copy.copy(handlers).state() == handlers.state()
 
 
 def test_the_mapping_that_was_given_is_left_alone():
@@ -395,6 +417,28 @@ def test_a_page_without_arguments_is_read():
     held = resource(spec="RAMP")
     page = {"datum_id": ["a", "b"], "resource": held["uid"], "datum_kwargs": {}}
     assert list(datums([("datum_page", page), ("resource", held)], RAMP=Ramp).load("b")) == [0]
+
+
+@pytest.mark.parametrize("column", [[5], [5, 6, 7], 5, "56"])
+def test_a_page_whose_columns_differ_in_length_gives_an_error_for_its_own_data_alone(column):
+    held = resource(spec="RAMP")
+    page = factories.datum_page(held, (0, 1), datum_kwargs={"index": column})
+    loaded = datums([("resource", held), ("datum_page", page), ("datum", factories.datum(held, 7))], RAMP=Ramp)
+    assert len(loaded.load(f"{held['uid']}/7")) == 8
+    with pytest.raises(UnreadableAsset, match=rf"datum '{held['uid']}/0'.*'index'.*but 2 in datum_id"):
+        loaded.load(f"{held['uid']}/0")
+    with pytest.raises(InvalidDocument, match="but 2 in datum_id"):
+        list(unpack_datum_page(page))
+
+
+def test_a_datum_id_that_is_no_string_is_passed_over():
+    held = resource(spec="RAMP")
+    page = factories.datum_page(held, range(4), datum_id=[["a"], None, {"b": 1}, "c"])
+    loaded = datums([("resource", held), ("datum_page", page)], RAMP=Ramp)
+    assert (len(loaded), len(loaded.load("c"))) == (1, 4)
+    assert ["a"] not in loaded
+    with pytest.raises(UnknownDatum, match=r"\['a'\]"):
+        loaded.load(["a"])
 
 
 def test_other_documents_are_passed_over():

@@ -220,6 +220,62 @@ def test_an_event_page_with_uneven_columns_is_refused(catalog: Catalog) -> None:
             catalog.insert("event_page", {**page, **broken})
 
 
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({"datum_kwargs": {"index": [5]}}, r"resource 'f.*has 1 values in datum_kwargs\['index'\], but 2 in datum_id"),
+        ({"datum_kwargs": {"index": [5, 6, 7]}}, "has 3 values"),
+        ({"datum_kwargs": {"index": 5}}, "has no list of values"),
+        ({"datum_kwargs": {"index": "56"}}, "has no list of values"),
+        ({"datum_id": ["a"]}, "has 2 values.* but 1 in datum_id"),
+        ({"datum_id": [["a"], "b"]}, "a datum_id of type list"),
+        ({"datum_id": [None, "b"]}, "a datum_id of type NoneType"),
+        ({"datum_id": np.array([1, 2])}, "a datum_id of type int64"),
+        ({"datum_id": np.array("a"), "datum_kwargs": {}}, "a datum_id of type ndarray"),
+    ],
+)
+def test_a_datum_page_that_does_not_tell_each_datum_is_refused(catalog: Catalog, broken: dict, message: str) -> None:
+    begun = make.start()
+    held = make.resource(begun)
+    insert(catalog, [("start", begun), ("resource", held)])
+    page = make.datum_page(held, [0, 1])
+    with pytest.raises(InvalidDocument, match=message):
+        catalog.insert("datum_page", {**page, **broken})
+    as_arrays = {"datum_id": np.array(page["datum_id"]), "datum_kwargs": {"index": np.array([0, 1])}}
+    catalog.insert("datum_page", {**page, **as_arrays})
+    catalog.insert("datum_page", {"datum_id": ["a", "b"], "resource": held["uid"], "datum_kwargs": {}})
+    assert [name for name, _ in recorded(catalog)[0]] == ["start", "resource", "datum_page", "datum_page"]
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("resource", "root", 5),
+        ("resource", "path_semantics", ["posix"]),
+        *(("stream_resource", key, ["a"]) for key in ("data_key", "mimetype", "uri", "spec", "root", "resource_path")),
+        *(("stream_resource", key, [1]) for key in ("parameters", "resource_kwargs")),
+        *(("stream_datum", key, [0, 1]) for key in ("descriptor", "seq_nums", "indices")),
+    ],
+)
+def test_a_key_that_need_not_be_there_must_make_sense_if_it_is(
+    catalog: Catalog, name: str, key: str, value: Any
+) -> None:
+    begun = make.start()
+    described = make.descriptor(begun)
+    insert(catalog, [("start", begun), ("descriptor", described)])
+    bounds = {"start": 0, "stop": 1}
+    good = {
+        "resource": make.resource(begun),
+        "stream_resource": {"uid": "r", "run_start": begun["uid"], "data_key": "det", "uri": "a", "parameters": {}},
+        "stream_datum": {"uid": "d", "stream_resource": "r", "descriptor": described["uid"], "seq_nums": bounds},
+    }
+    insert(catalog, [("stream_resource", good["stream_resource"])])
+    with pytest.raises(InvalidDocument, match=f"{name} document .*'{key}' of type"):
+        catalog.insert(name, {**good[name], key: value})
+    catalog.insert(name, good[name])
+    assert len(recorded(catalog)[0]) == (3 if name == "stream_resource" else 4)
+
+
 # ---------------------------------------------------------------------------------- values that JSON lacks
 
 UNSTORABLE = {

@@ -359,7 +359,7 @@ def recorded(db: Broker, engine: RunEngine, plan: Any) -> tuple[Header, list[Pai
     return db[emitted[0][1]["uid"]], emitted
 
 
-class Flyer:
+class _Flyer:
     """A device that moves and reads by itself, and gives its readings afterwards."""
 
     name, parent = "flyer", None
@@ -373,13 +373,17 @@ class Flyer:
     def describe_collect(self) -> dict[str, Any]:
         return {"flown": {key: {"source": "sim", "dtype": "number", "shape": []} for key in "xy"}}
 
+
+class Flyer(_Flyer):
+    """A device that gives its readings one by one."""
+
     def collect(self) -> Iterator[dict[str, Any]]:
         for number in range(4):
             data = {"x": number, "y": -number / 2}
             yield {"time": T0 + number, "data": data, "timestamps": dict.fromkeys(data, T0)}
 
 
-class PageFlyer(Flyer):
+class PageFlyer(_Flyer):
     """A device that gives many readings at once."""
 
     def collect_pages(self) -> Iterator[dict[str, Any]]:
@@ -387,7 +391,7 @@ class PageFlyer(Flyer):
         yield {"time": [T0, T0 + 1, T0 + 2, T0 + 3], "data": columns, "timestamps": dict.fromkeys(columns, [T0] * 4)}
 
 
-def flown(flyer: Flyer) -> Any:
+def flown(flyer: _Flyer) -> Any:
     yield from bps.open_run()
     yield from bps.kickoff(flyer, wait=True)
     yield from bps.complete(flyer, wait=True)

@@ -63,7 +63,7 @@ class Streamed:
         self.documents.append(("stream_resource", bundle.stream_resource_doc))
         return bundle
 
-    def datum(self, bundle: Any, indices: tuple[int, int], first: int | None = None, **keys: Any) -> None:
+    def datum(self, bundle: Any, indices: tuple[int, int], /, first: int | None = None, **keys: Any) -> None:
         first = indices[0] + 1 if first is None else first
         doc = bundle.compose_stream_datum(
             indices={"start": indices[0], "stop": indices[1]},
@@ -817,6 +817,183 @@ def test_hdf5_is_read_by_one_thread_at_a_time(tmp_path: Path) -> None:
         assert not inside.wait(0.2)
     reader.join(10)
     assert inside.is_set()
+
+
+# --- documents that make no sense ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {"indices": {"start": -5, "stop": -2}},  # would be read from the end of the file
+        {"indices": {"start": -3, "stop": 0}},
+        {"indices": {"start": "a", "stop": "b"}},
+        {"indices": {"start": 5, "stop": 2}},
+        {"indices": {"start": 0.5, "stop": 3}},
+        {"indices": {"start": float("nan"), "stop": 3}},
+        {"indices": {"start": True, "stop": 3}},
+        {"indices": {"start": 0, "stop": 10**30}},
+        {"indices": {"stop": 3}},
+        {"indices": None},
+        {"seq_nums": {"start": 4, "stop": 1}},
+        {"seq_nums": {"start": -1, "stop": 2}},
+        {"seq_nums": [1, 4]},
+    ],
+)
+def test_a_stream_datum_whose_bounds_make_no_sense_is_left_out_and_named(tmp_path: Path, bounds: dict) -> None:
+    run = Streamed([2])
+    bundle = run.resource(HDF5, write(tmp_path / "a.h5", frames(10, 2)), dataset="entry/data/data")
+    run.datum(bundle, (6, 8), first=4)
+    run.datum(bundle, (0, 3), uid="odd", **bounds)
+    assets = StreamAssets(run.documents, Handlers())
+    assert assets.keys([run.descriptor["uid"]]) == ["det"]
+    with pytest.warns(AssetWarning, match=r"'det'.*stream_datum 'odd'.*whole numbers"):
+        series = assets.series("det", [run.descriptor["uid"]])
+    assert series.seq_nums == [range(4, 6)]
+    assert series.read([4, 5]).tolist() == [[12, 13], [14, 15]]
+    assert assets.series("det", [run.descriptor["uid"]]).seq_nums == [range(4, 6)]  # and said once
+
+
+def test_bounds_may_be_written_as_floats(tmp_path: Path) -> None:
+    run = Streamed([2])
+    bundle = run.resource(HDF5, write(tmp_path / "a.h5", frames(3, 2)), dataset="entry/data/data")
+    run.datum(bundle, (0, 3), indices={"start": 0.0, "stop": 3.0}, seq_nums={"start": np.float64(1), "stop": 4.0})
+    assert run.series().read([1, 3]).tolist() == [[0, 1], [4, 5]]
+
+
+@pytest.mark.parametrize("shape", [["nan"], [float("nan")], ["a"], [-2], [None], [[2]], [2.0], [np.int64(2)]])
+def test_what_is_no_length_in_a_declared_shape_is_one_that_varies(tmp_path: Path, shape: list[Any]) -> None:
+    path = write(tmp_path / "a.h5", frames(3, 2))
+    series = streamed(HDF5, path, shape=shape, dataset="entry/data/data")
+    assert (series.shape, series.load(2).tolist()) == ((2,), [2, 3])
+
+
+@pytest.mark.parametrize("shape", [5, "2", {"a": 1}, None, float("nan")])
+def test_a_declared_shape_that_is_no_list_gives_way_to_that_of_the_file(tmp_path: Path, shape: Any) -> None:
+    run = Streamed()
+    run.descriptor["data_keys"]["det"]["shape"] = shape
+    run.datum(run.resource(HDF5, write(tmp_path / "a.h5", frames(3, 2)), dataset="entry/data/data"), (0, 3))
+    with pytest.warns(AssetWarning, match="declares"):
+        assert run.series().load(2).tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("kind", [{"a": 1}, [1, 2], "i8,,", "(a,b)", "no type", 10**30])
+def test_a_declared_type_that_is_none_gives_way_to_that_of_the_file(tmp_path: Path, kind: Any) -> None:
+    path = write(tmp_path / "a.h5", frames(3, 2))
+    assert streamed(HDF5, path, shape=[2], dtype_numpy=kind, dataset="entry/data/data").dtype == np.dtype("<u2")
+    assert streamed(HDF5, tmp_path / "absent.h5", shape=[2], dtype_numpy=kind).dtype == np.dtype("f8")
+
+
+@pytest.mark.parametrize("name", ["multiplier", "files_per_datum"])
+@pytest.mark.parametrize("count", ["many", [2], {}, -3, float("nan"), 10**30])
+def test_a_number_of_frames_that_is_none_is_passed_over(tmp_path: Path, name: str, count: Any) -> None:
+    for number in range(2):
+        np.save(tmp_path / f"{number}.npy", frames(4))
+    if count == 10**30:
+        count = "1e30"
+    series = streamed(NPY, f"{tmp_path}/", 2, shape=[4], template="{}.npy", **{name: count})
+    np.testing.assert_array_equal(series.read([1, 2]), [frames(4)] * 2)
+
+
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        ({"parameters": [1]}, "'parameters' of type list"),
+        ({"mimetype": 5}, "'mimetype' of type int"),
+        ({"uri": None}, "neither a 'uri' nor a 'resource_path'"),
+        ({"uri": ["a"]}, "'uri' of type list"),
+        ({"uri": None, "mimetype": None, "spec": ["a"], "resource_path": "a"}, "'spec' of type list"),
+        ({"uri": None, "resource_path": "a", "path_semantics": ["posix"]}, "'path_semantics' of type list"),
+    ],
+)
+def test_a_stream_resource_that_makes_no_sense_is_named_when_its_values_are_asked_for(
+    tmp_path: Path, odd: dict, message: str
+) -> None:
+    run = Streamed([2])
+    good = run.resource(HDF5, write(tmp_path / "a.h5", frames(3, 2)), dataset="entry/data/data")
+    run.datum(good, (0, 2))
+    bad = run.resource(HDF5, tmp_path / "b.h5")
+    bad.stream_resource_doc.update(odd)
+    run.datum(bad, (0, 1), first=3)
+    series = run.series()
+    assert (series.shape, series.seq_nums) == ((2,), [range(1, 4)])
+    assert series.read([1, 2]).tolist() == [[0, 1], [2, 3]]
+    with pytest.raises(UnreadableAsset, match=f"'det' .*{message}"):
+        series.load(3)
+
+
+def test_a_stream_resource_that_names_no_data_key_is_told_and_no_column() -> None:
+    run = Streamed([2])
+    bundle = run.resource(HDF5, "/nowhere/a.h5")
+    bundle.stream_resource_doc["data_key"] = ["det"]
+    run.datum(bundle, (0, 3))
+    with pytest.warns(AssetWarning, match=bundle.stream_resource_doc["uid"]):
+        assert StreamAssets(run.documents, Handlers()).keys([run.descriptor["uid"]]) == ["det"]
+
+
+@pytest.mark.parametrize("described", ["weird", [1], 5, None])
+def test_odd_documents_of_a_detector_keep_no_motor_from_being_read(tmp_path: Path, described: Any) -> None:
+    run = Streamed([2])
+    run.datum(run.resource(HDF5, tmp_path / "a.h5"), (0, 3), indices={"start": -3, "stop": -1})
+    rows = [make.event(run.descriptor, number, {"motor": 1.5, "odd": 2}, filled={}) for number in (1, 2, 3)]
+    run.descriptor["data_keys"] |= {"motor": make.data_key(), "odd": described}
+    db = temp()
+    for name, doc in [*run.documents, *(("event", row) for row in rows), ("stop", make.stop(run.start))]:
+        db.insert(name, doc)
+    assert list(db[-1].data("motor")) == [1.5] * 3
+    assert db[-1].table(fields=["motor"], fill=True)["motor"].tolist() == [1.5] * 3
+    assert db.v2[-1].primary(include=["motor"]).read()["motor"].values.tolist() == [1.5] * 3
+    with pytest.warns(AssetWarning, match="'det'"):
+        table = db[-1].table(fill=True)
+    assert (table["motor"].tolist(), table["odd"].tolist()) == ([1.5] * 3, [2] * 3)
+    assert np.isnan(np.stack(table["det"])).all()
+
+
+# --- what may change while a run is open ---------------------------------------------------------------------------
+
+
+def test_shape_and_type_are_those_of_the_files_that_the_root_map_names_now(tmp_path: Path) -> None:
+    for place, data in (("a", frames(3, 2)), ("b", frames(3, 5).astype("f4"))):
+        (tmp_path / place).mkdir()
+        write(tmp_path / place / "x.h5", data)
+    run = Streamed([None])
+    run.datum(run.resource(HDF5, "file://localhost/data/x.h5", dataset="entry/data/data"), (0, 3))
+    series = run.series()
+    found = []
+    for place in ("a", "b"):
+        run.handlers.root_map["/data"] = str(tmp_path / place)
+        found.append((series.shape, series.dtype.str))
+    assert found == [((2,), "<u2"), ((5,), "<f4")]
+
+
+def test_images_are_read_as_the_files_that_the_root_map_names_now_have_them(tmp_path: Path) -> None:
+    for place, data in (("a", frames(2)), ("b", frames(5))):
+        (tmp_path / place).mkdir()
+        np.save(tmp_path / place / "0.npy", data)
+    series = streamed(NPY, "file://localhost/data/", 1, shape=[None], template="{}.npy")
+    for place, shape in (("a", (2,)), ("b", (5,))):
+        series.handlers.root_map["/data"] = str(tmp_path / place)
+        assert (series.load(1).shape, series.shape) == (shape, shape)
+
+
+def test_shape_and_type_are_those_of_the_reader_that_is_registered_now() -> None:
+    series = streamed("application/x-zarr", "/data/a", 3, shape=[None])
+    for value in (np.zeros(2), np.zeros(5, "u2")):
+        series.handlers.register_handler("application/x-zarr", lambda path: lambda index: value, overwrite=True)  # noqa: B023
+        assert (series.shape, series.dtype) == (value.shape, value.dtype)
+
+
+def test_a_sequence_whose_files_come_late_is_found_then(tmp_path: Path) -> None:
+    run = Streamed([2])
+    for place, (first, last) in enumerate([(0, 2), (2, 4)]):  # both sequences count their files from 0
+        bundle = run.resource(NPY, f"{tmp_path}/", template=f"{place}_{{:d}}.npy")
+        run.datum(bundle, (first, last))
+    series = run.series()
+    with pytest.raises(MissingAsset):
+        series.load(4)
+    for number in range(2):
+        np.save(tmp_path / f"1_{number}.npy", frames(2) + number)
+    assert series.load(4).tolist() == [1, 2]
 
 
 # --- earlier forms -----------------------------------------------------------------------------------------------

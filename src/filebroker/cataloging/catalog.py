@@ -27,6 +27,7 @@ from filebroker.ground.errors import (
     DamagedRun,
     DamagedRunWarning,
     InvalidConfig,
+    NothingRecorded,
     NotSupported,
     ReadOnlyCatalog,
     RecoveryWarning,

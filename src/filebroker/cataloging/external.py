@@ -18,6 +18,7 @@ from filebroker.cataloging.external_columns import (
 )
 from filebroker.cataloging.run import Run, Stream
 from filebroker.ground.documents import Document
+from filebroker.ground.errors import UnreadableAsset
 from filebroker.storing.columns import ABSENT
 from filebroker.storing.pages import shown_name
 from filebroker.storing.run_files import RunFiles
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 
 #: Files of a run that is in progress, or ended so recently, may appear in a moment.
 _RECENT_SECONDS, _PATIENCE_SECONDS = 10.0, 2.0
+#: More numbers do not fit the memory of most machines.
+_MOST_ROWS = 50_000_000
 
 
 class External:
-    """The external data of one run.
+    """The external data of one run, which may grow.
 
     Parameters
     ----------
@@ -42,40 +45,71 @@ class External:
 
     def __init__(self, run: Run, handlers: Handlers) -> None:
         self.run, self.handlers = run, handlers
-        self._files: RunFiles | None = None
-        self._state: Hashable = None
+        self._view: ExternalView | None = None
+
+    def view(self, files: RunFiles | None = None) -> "ExternalView":
+        """Give the external data as they were when some files of the run were read.
+
+        Parameters
+        ----------
+        files
+            The files; None for what they are now.
+        """
+        files = self.run.files if files is None else files
+        view, state = self._view, self.handlers.state()
+        # What was learned of files holds for the same handlers, and the same places.
+        if view is None or view.files is not files or view.state != state:
+            view = self._view = ExternalView(self.run.uid, files, self.handlers, state)
+        return view
+
+    def keys(self, stream: Stream) -> list[str]:
+        """Give the data keys of a stream whose values are in files of their own; see `ExternalView.keys`."""
+        return self.view(stream.files).keys(stream)
+
+    def column(self, stream: Stream, key: str) -> "ExternalColumn | None":
+        """Give the values of a data key; see `ExternalView.column`."""
+        return self.view(stream.files).column(stream, key)
+
+    def seq_nums(self, stream: Stream) -> list[int]:
+        """Give the number of each row of a stream; see `ExternalView.seq_nums`."""
+        return self.view(stream.files).seq_nums(stream)
+
+    def to_pandas(
+        self, stream: Stream, keys: Sequence[str] | None, filled: Collection[str] | None, *, datetimes: bool = False
+    ) -> "pd.DataFrame":
+        """Give a stream as a table, filled; see `ExternalView.to_pandas`."""
+        return self.view(stream.files).to_pandas(stream, keys, filled, datetimes=datetimes)
+
+    def files_of(self, resource: Mapping[str, Any]) -> list[str]:
+        """Give the files of a resource; see `ExternalView.files_of`."""
+        return self.view().files_of(resource)
+
+
+class ExternalView:
+    """The external data of one run, as its documents told of them at one moment.
+
+    Parameters
+    ----------
+    uid
+        The run's unique id.
+    files
+        Its files.
+    handlers
+        Who reads what, and where roots have moved.
+    state
+        That of the handlers.
+    """
+
+    def __init__(self, uid: str, files: RunFiles, handlers: Handlers, state: Hashable) -> None:
+        self.uid, self.files, self.state = uid, files, state
+        documents = [pair for _, pair in files.line_items()]
+        self._datums = Datums(documents, handlers, _patience(files))
+        self._assets = StreamAssets(documents, handlers)
+        self._streams = {doc["uid"] for name, doc in documents if name == "stream_resource"}
+        self._descriptors = {doc["uid"]: doc for name, doc in documents if name == "descriptor"}
         self._columns: dict[tuple[str, str], ExternalColumn] = {}
-        self._series: dict[tuple[str, tuple[str, ...]], Series] = {}
-        self._streamed: dict[tuple[str, ...], list[str]] = {}
-
-    def _load(self) -> None:
-        """Take in the documents that tell of external data; of a run in progress, again when it has grown."""
-        files, state = self.run.files, self.handlers.state()
-        if state != self._state:  # what was learned of files held for other handlers, or in other places
-            self._state = state
-            self._columns.clear()
-            self._series.clear()
-        if files is not self._files:
-            documents = [pair for _, pair in files.line_items()]
-            self._datums = Datums(documents, self.handlers, self._patience())
-            self._assets = StreamAssets(documents, self.handlers)
-            self._descriptors = {doc["uid"]: doc for name, doc in documents if name == "descriptor"}
-            self._files = files
-            self._columns.clear()
-            self._series.clear()
-            self._streamed.clear()
-
-    def _patience(self) -> float:
-        """Give for how many seconds to wait for a file: detectors may still be writing those of a recent run."""
-        stop = self.run.stop
-        is_recent = stop is None or time.time() - stop["time"] < _RECENT_SECONDS
-        return _PATIENCE_SECONDS if is_recent and self.run.state != "interrupted" else 0.0
-
-    @property
-    def datums(self) -> Datums:
-        """What resource and datum documents tell of."""
-        self._load()
-        return self._datums
+        self._series: dict[tuple[str, str], Series] = {}
+        self._streamed: dict[str, list[str]] = {}
 
     def files_of(self, resource: Mapping[str, Any]) -> list[str]:
         """Give the files of a resource, where they are now.
@@ -90,9 +124,8 @@ class External:
         MissingHandler
             Nothing is registered that can list them.
         """
-        self._load()
-        is_stream = any(doc["uid"] == resource["uid"] for doc in self._assets.resources)
-        return self._assets.files_of(resource) if is_stream else self._datums.files_of(resource)
+        holder = self._assets if resource["uid"] in self._streams else self._datums
+        return holder.files_of(resource)
 
     def keys(self, stream: Stream) -> list[str]:
         """Give the data keys of a stream whose values are in files of their own.
@@ -102,20 +135,20 @@ class External:
         stream
             A stream of the run.
         """
-        self._load()
         declared = [key for doc in stream.descriptors for key, item in doc["data_keys"].items() if _is_external(item)]
-        return list(dict.fromkeys([*declared, *self._keys_streamed(*_uids(stream))]))
+        streamed = [key for uid in _uids(stream) for key in self._keys_streamed(uid)]
+        return list(dict.fromkeys([*declared, *streamed]))
 
-    def _keys_streamed(self, *descriptor_uids: str) -> list[str]:
+    def _keys_streamed(self, descriptor_uid: str) -> list[str]:
         """Give the data keys that stream resources have the values of."""
-        if descriptor_uids not in self._streamed:
-            self._streamed[descriptor_uids] = self._assets.keys(descriptor_uids)
-        return self._streamed[descriptor_uids]
+        if descriptor_uid not in self._streamed:
+            self._streamed[descriptor_uid] = self._assets.keys([descriptor_uid])
+        return self._streamed[descriptor_uid]
 
-    def _series_of(self, key: str, *descriptor_uids: str) -> Series:
-        if (key, descriptor_uids) not in self._series:
-            self._series[key, descriptor_uids] = self._assets.series(key, descriptor_uids)
-        return self._series[key, descriptor_uids]
+    def _series_of(self, key: str, descriptor_uid: str) -> Series:
+        if (key, descriptor_uid) not in self._series:
+            self._series[key, descriptor_uid] = self._assets.series(key, [descriptor_uid])
+        return self._series[key, descriptor_uid]
 
     def column(self, stream: Stream, key: str) -> "ExternalColumn | None":
         """Give the values of a data key; None if they are in the events themselves.
@@ -135,7 +168,7 @@ class External:
         return known
 
     def to_pandas(
-        self, stream: Stream, keys: Sequence[str] | None, filled: Collection[str], *, datetimes: bool = False
+        self, stream: Stream, keys: Sequence[str] | None, filled: Collection[str] | None, *, datetimes: bool = False
     ) -> "pd.DataFrame":
         """Give a stream as a table, filled.
 
@@ -144,7 +177,7 @@ class External:
         stream, keys, datetimes
             As for `Stream.to_pandas`.
         filled
-            The data keys to fill.
+            The data keys to fill, None for all.
 
         Returns
         -------
@@ -162,8 +195,8 @@ class External:
             frame = frames.frame_without_events(self.seq_nums(stream), datetimes=datetimes)
         return frames.filled(frame, columns, stream.keys)
 
-    def _columns_of(self, stream: Stream, keys: Collection[str]) -> "dict[str, ExternalColumn]":
-        found = {key: self.column(stream, key) for key in self.keys(stream) if key in keys}
+    def _columns_of(self, stream: Stream, keys: Collection[str] | None) -> "dict[str, ExternalColumn]":
+        found = {key: self.column(stream, key) for key in self.keys(stream) if keys is None or key in keys}
         return {key: column for key, column in found.items() if column is not None}
 
     def _make_column(self, stream: Stream, key: str) -> "ExternalColumn":
@@ -194,7 +227,7 @@ class External:
         return self._descriptors.get(uid, {"data_keys": {}})["data_keys"].get(key)
 
     def _datum_column(self, stream: Stream, key: str, uid: str, values: list[Any]) -> DatumColumn:
-        label = f"{key!r} of stream {stream.name!r} of run {self.run.uid!r}"
+        label = f"{key!r} of stream {stream.name!r} of run {self.uid!r}"
         return DatumColumn(label, values, self._datums, self._item(uid, key))
 
     def _rows(self, stream: Stream) -> list[tuple[str, int]]:
@@ -202,8 +235,8 @@ class External:
         uids = _uids(stream)
         numbers: list[int] = stream.to_pandas([]).index.tolist()
         if not numbers:  # of a step scan the first event may be still to come
-            alone = not set(stream.keys) - set(self._keys_streamed(*uids))
-            return [(uid, number) for uid in uids for number in self._numbers_streamed(uid) if alone]
+            alone = set(stream.keys) <= {key for uid in uids for key in self._keys_streamed(uid)}
+            return [(uid, number) for uid in uids if alone for number in self._numbers_streamed(uid)]
         owners = stream.descriptor_uids() if len(uids) > 1 else uids * len(numbers)
         if len(owners) != len(numbers):  # of a damaged run not all events were read
             owners = uids[:1] * len(numbers)
@@ -217,8 +250,14 @@ class External:
         return [None if isinstance(value, float) and value != value else value for value in frame[name].tolist()]
 
     def _numbers_streamed(self, uid: str) -> list[int]:
-        series = [self._series_of(key, uid) for key in self._keys_streamed(uid)]
-        return sorted({number for item in series for numbers in item.seq_nums for number in numbers})
+        ranges = {part for key in self._keys_streamed(uid) for part in self._series_of(key, uid).seq_nums}
+        count = sum(map(len, ranges))
+        if count > _MOST_ROWS:
+            raise UnreadableAsset(
+                f"the stream_datum documents of descriptor {uid!r} of run {self.uid!r} claim {count:,} values, and no "
+                f"more than {_MOST_ROWS:,} can be numbered; its documents can be read"
+            )
+        return sorted({number for numbers in ranges for number in numbers})
 
     def seq_nums(self, stream: Stream) -> list[int]:
         """Give the number of each event; of a stream without events, of each value that its files have.
@@ -228,7 +267,6 @@ class External:
         stream
             A stream of the run.
         """
-        self._load()
         return [number for _, number in self._rows(stream)]
 
     def fill(self, event: Document, keys: Collection[str] | None = None) -> Document:
@@ -277,16 +315,13 @@ class External:
         dict
             For each data key whose value is in a file, the id of its datum or stream datum document.
         """
-        if self._files is None or not self._knows(event):
-            self._load()
         uid, filled = event["descriptor"], event.get("filled") or {}
-        items = self._descriptors.get(uid, {"data_keys": {}})["data_keys"]
         found: dict[str, str] = {}
-        for key, item in items.items():
+        for key in dict.fromkeys([*self._keys_outside(uid), *(key for key, done in filled.items() if done is False)]):
             if (keys is not None and key not in keys) or filled.get(key):
                 continue
             value = event["data"].get(key)
-            if isinstance(value, str) and (_is_external(item) or filled.get(key) is False):
+            if isinstance(value, str):
                 found[key] = value
             elif key not in event["data"] and key in self._keys_streamed(uid):
                 series = self._series_of(key, uid)
@@ -294,15 +329,17 @@ class External:
                     found[key] = series.datum_of(event["seq_num"])
         return found
 
-    def _knows(self, event: Document) -> bool:
-        """Tell whether the documents that an event refers to were taken in; of a run in progress they may be new."""
-        if self.run.state != "live":
-            return True
-        descriptor = self._descriptors.get(event["descriptor"])
-        if descriptor is None or self._keys_streamed(descriptor["uid"]):
-            return False
-        values = (event["data"].get(key) for key, item in descriptor["data_keys"].items() if _is_external(item))
-        return all(value in self._datums for value in values if isinstance(value, str))
+    def _keys_outside(self, uid: str) -> list[str]:
+        """Give the data keys of a descriptor whose values are in files of their own."""
+        items = self._descriptors.get(uid, {"data_keys": {}})["data_keys"]
+        return [key for key, item in items.items() if _is_external(item) or key in self._keys_streamed(uid)]
+
+
+def _patience(files: RunFiles) -> float:
+    """Give for how many seconds to wait for a file: detectors may still be writing those of a recent run."""
+    stop = files.stop
+    is_recent = stop is None or time.time() - stop["time"] < _RECENT_SECONDS
+    return _PATIENCE_SECONDS if is_recent and files.state != "interrupted" else 0.0
 
 
 def _uids(stream: Stream) -> list[str]:

@@ -29,7 +29,7 @@ def in_time_order(files: RunFiles) -> Iterator[Pair]:
 
 
 def _merged(files: RunFiles) -> Iterator[tuple[int, Document]]:
-    """Give the events of all streams with their ordinals, those of one stream in their order, whatever its clock did."""
+    """Give the events of all streams with their ordinals, those of one stream as they were recorded."""
     streams = [files.event_items(name) for name in files.stream_names]
     if len(streams) == 1:
         return streams[0]

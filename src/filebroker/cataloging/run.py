@@ -2,10 +2,11 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from filebroker.cataloging.ordering import in_time_order
-from filebroker.ground.documents import Document, Pair, stream_name
+from filebroker.ground.documents import Document, Pair
 from filebroker.ground.errors import DamagedRunWarning, UnknownStream
 from filebroker.ground.filesystem import Folder
 from filebroker.storing import columns
@@ -148,16 +149,20 @@ class Stream:
     """
 
     def __init__(self, run: Run, files: RunFiles, name: str) -> None:
-        self.run, self.name = run, name
-        self._files = files
+        self.run, self.name, self._files = run, name, files
 
     def __repr__(self) -> str:
         return f"<Stream {self.name!r} of run {self.run.uid!r}: {', '.join(self.keys)}>"
 
     @property
+    def files(self) -> RunFiles:
+        """The run's files, as they were when this was made."""
+        return self._files
+
+    @cached_property
     def descriptors(self) -> list[Document]:
         """The stream's descriptors, oldest first."""
-        return [doc for doc in self._files.descriptors if stream_name(doc) == self.name]
+        return self._files.descriptors_of(self.name)
 
     @property
     def keys(self) -> list[str]:
@@ -238,7 +243,7 @@ class Stream:
         from filebroker.cataloging import frames
 
         asked = self.name, None if keys is None else tuple(keys), datetimes
-        kept = self.run.kept_frames.get(asked)
+        kept = None if self._files.state == "live" else self.run.kept_frames.get(asked)
         if kept is not None:
             return kept.copy()
         pages = self._files.pages(self.name, "shown", keys)

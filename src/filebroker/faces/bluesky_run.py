@@ -287,7 +287,7 @@ class BlueskyRun:
         MissingHandler
             Nothing is registered that can tell.
         """
-        return self.external.datums.files_of(resource)
+        return self.external.files_of(resource)
 
     # -- what a run has not
 

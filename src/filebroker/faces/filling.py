@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from filebroker.cataloging.datasets import delayed_values
-from filebroker.cataloging.external import External
+from filebroker.cataloging.external import External, ExternalView
 from filebroker.cataloging.run import Run, Stream
 from filebroker.ground.documents import Document, stream_name
 from filebroker.ground.errors import InvalidFill
@@ -34,10 +34,11 @@ class Filling:
         if fill not in _OPTIONS:
             raise InvalidFill(f"Invalid fill option: {fill!r:.100}; it is one of {', '.join(map(repr, _OPTIONS))}")
         self._run, self._external, self._fill = run, external, fill
+        self._view: ExternalView | None = None
         self._delayed: dict[str, _DelayedStream] = {}
 
     def __call__(self, event: Document) -> Document:
-        """Fill one event; see `External.fill`.
+        """Fill one event; see `ExternalView.fill`.
 
         Parameters
         ----------
@@ -46,9 +47,11 @@ class Filling:
         """
         if self._fill == "no":
             return event
+        if self._view is None:  # made after the events were read, it knows what they refer to
+            self._view = self._external.view()
         if self._fill == "yes":
-            return self._external.fill(event)
-        sources = self._external.sources(event)
+            return self._view.fill(event)
+        sources = self._view.sources(event)
         if not sources:
             return event
         uid = event["descriptor"]

@@ -80,14 +80,15 @@ class Loading:
         """
         fields = as_patterns(fields)
         chosen = DocumentFilter(self._run, stream_name, fields)
-        filled = self._external_keys(self._run.stream_names, fields) if fill else set()
-        if fields is None and stream_name is ALL and not filled:  # all there is, without a look at each
+        if fields is None and stream_name is ALL and not fill:  # all there is, without a look at each
             for name, doc in self._run.singles():
                 yield name, self.db.hand_out(name, doc)
             return
+        view, wanted = None, self._matching_keys(fields)
         for name, doc in self._run.singles():
-            if filled and name == "event" and chosen.asks_for(doc):
-                doc = self._external.fill(doc, filled)
+            if fill and name == "event" and chosen.asks_for(doc):
+                view = view or self._external.view()  # made after the events were read, it knows what they refer to
+                doc = view.fill(doc, wanted)
             kept = chosen(name, doc)
             if kept is not None:
                 yield name, self.db.hand_out(name, kept)
@@ -202,7 +203,7 @@ class Loading:
         keys = None if patterns is None else [key for key in stream.keys if matches_any(patterns, key)]
         datetimes = convert_times or localize_times
         if fill:
-            wanted = self._external_keys([stream_name], patterns)
+            wanted = self._matching_keys(patterns)
             frame = self._external.to_pandas(stream, keys, wanted, datetimes=datetimes)
         else:
             frame = stream.to_pandas(keys, datetimes=datetimes)
@@ -224,13 +225,11 @@ class Loading:
     def _external(self) -> External:
         return External(self._run, self.db.handlers)
 
-    def _external_keys(self, stream_names: Iterable[str], patterns: list[str] | None) -> set[str]:
-        """Give the fields whose external data are asked for."""
-        streams = (self._run[name] for name in stream_names)
-        keys = {key for stream in streams for key in self._external.keys(stream)}
-        if patterns is not None:
-            keys = {key for key in keys if matches_any(patterns, key)}
-        return keys
+    def _matching_keys(self, patterns: list[str] | None) -> set[str] | None:
+        """Give the data keys that are asked for, None for all."""
+        if patterns is None:
+            return None
+        return {key for doc in self._run.descriptors for key in doc["data_keys"] if matches_any(patterns, key)}
 
     def column(self, field: str, stream_name: str = "primary") -> Sequence[Any]:
         """Give the values of a field as a sequence; external data are read when an item is asked for.

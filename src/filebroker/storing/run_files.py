@@ -260,6 +260,12 @@ class RunFiles:
         """The descriptors, in the order in which they were inserted."""
         return [self._copy(line) for line in self._lines if line.name == "descriptor"]
 
+    def descriptors_of(self, stream: str) -> list[Document]:
+        """Give the descriptors of one stream, in the order in which they were inserted."""
+        lines = (line for line in self._lines if line.name == "descriptor")
+        pairs = zip(lines, self._described, strict=True)
+        return [self._copy(line) for line, doc in pairs if stream_name(doc) == stream]
+
     @cached_property
     def _described(self) -> list[Document]:
         """The descriptors, not to be handed out."""
