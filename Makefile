@@ -21,11 +21,11 @@ test: $(VENV)/installed-test
 bench: $(VENV)/installed-test
 	$(BIN)/python benchmarks/run.py
 
-# Up to 100,000 runs: about ten minutes, and 2 GB in the temporary directory.
+# Up to 100,000 runs: ten minutes, and 2 GB in the temporary directory.
 bench-finding: $(VENV)/installed-test
 	$(BIN)/python benchmarks/finding.py --runs 1000 10000 100000
 
-# Against databroker 1.2.5, which gets an environment of its own: about five minutes, and 2 GB in the temporary directory.
+# Against databroker 1.2.5, which gets an environment of its own: ten minutes, and 2 GB in the temporary directory.
 bench-databroker: $(VENV)/installed-test $(DATABROKER_VENV)/installed
 	DATABROKER_PYTHON=$(DATABROKER_VENV)/bin/python $(BIN)/python benchmarks/against_databroker.py
 

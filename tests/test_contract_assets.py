@@ -109,6 +109,8 @@ WAYS = {
     "data": lambda db, header: [{"camera": value} for value in header.data("camera")],
     "some fields": lambda db, header: [event["data"] for event in header.events(fields=["cam.*"], fill=True)],
     "a list for fill": lambda db, header: [event["data"] for event in header.events(fill=["camera"])],
+    "a list of others for fill": lambda db, header: [event["data"] for event in header.events(fill=["det"])],
+    "a table with such a list": lambda db, header: header.table(fill=("no_such_field",)).to_dict("records"),
 }
 
 

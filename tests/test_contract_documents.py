@@ -574,6 +574,19 @@ def test_data_of_a_stream(db):
     assert list(header.data("det", "no_such_stream")) == []
 
 
+def test_data_of_all_streams(db):
+    header = insert(db, two_streams())
+    for field in ("motor", "det", "plan_name", "no_such_field"):
+        found = [event["data"][field] for event in header.events(ALL, fields=[field])]
+        assert list(header.data(field, ALL)) == list(header.data(field, stream_name=ALL)) == found
+
+
+def test_data_of_time_is_that_of_the_start_as_in_events(db):
+    header = insert(db, two_streams())
+    (time,) = {event["data"]["time"] for event in header.events(fields=["time"])}
+    assert set(header.data("time")) == {time} == {header.start["time"]}
+
+
 def test_data_of_an_unknown_field_is_nothing(db):
     header = insert(db, two_streams())
     assert list(header.data("no_such_field")) == []

@@ -12,7 +12,7 @@ from filebroker.cataloging.delayed import DelayedColumn, delayed_array, held_arr
 from filebroker.cataloging.external import External
 from filebroker.cataloging.run import Stream
 from filebroker.ground.cautions import warn
-from filebroker.ground.documents import Document
+from filebroker.ground.documents import Document, mapping_or_empty
 from filebroker.ground.errors import AssetWarning, InvalidOption
 from filebroker.ground.packages import need
 from filebroker.storing.pages import shown_name
@@ -136,17 +136,18 @@ def configuration_dataset(
     """
     if sub_dict not in ("data", "timestamps"):
         raise InvalidOption(f"sub_dict={sub_dict!r} means nothing; it is 'data' or 'timestamps'")
-    found = [(doc.get("configuration") or {}).get(device) or {} for doc in stream.descriptors]
-    all_keys = dict.fromkeys(key for part in found for key in part.get(sub_dict) or {})
+    devices = [mapping_or_empty(doc.get("configuration")).get(device) for doc in stream.descriptors]
+    found = [mapping_or_empty(part) for part in devices]
+    values = [mapping_or_empty(part.get(sub_dict)) for part in found]
+    all_keys = dict.fromkeys(key for part in values for key in part)
     times: Array | None = _column_of_times(stream.to_pandas([]))
     rows = _descriptor_of_each(stream)
     if not len(rows) and (numbers := external.seq_nums(stream)):
         times, rows = None, np.zeros(len(numbers), dtype=int)
     variables = {
-        key: _repeated([(part.get(sub_dict) or {}).get(key) for part in found], rows)
-        for key in _chosen(list(all_keys), include, exclude)
+        key: _repeated([part.get(key) for part in values], rows) for key in _chosen(list(all_keys), include, exclude)
     }
-    declared = {key: item for part in reversed(found) for key, item in (part.get("data_keys") or {}).items()}
+    declared = {key: item for part in reversed(found) for key, item in mapping_or_empty(part.get("data_keys")).items()}
     return _assembled(times, variables, declared, lambda key: {})
 
 
@@ -246,9 +247,9 @@ def _objects_of_keys(descriptors: Iterable[Document]) -> dict[str, str]:
     """Give the device of each data key."""
     found: dict[str, str] = {}
     for doc in descriptors:
-        for name, keys in (doc.get("object_keys") or {}).items():
-            for key in keys:
-                found.setdefault(key, name)
+        for name, keys in mapping_or_empty(doc.get("object_keys")).items():
+            for key in keys if isinstance(keys, list) else ():
+                found.setdefault(str(key), name)
     return found
 
 
@@ -265,7 +266,7 @@ def _assembled(
     parts = {}
     for name, key in named.items():
         value = variables[key]
-        own = dimensions.of(declared.get(key, {}).get("dims"), value.shape[1:])
+        own = dimensions.of(mapping_or_empty(declared.get(key)).get("dims"), value.shape[1:])
         parts[name] = xarray.Variable(("time", *own), value, attributes(key))
     coords = {} if times is None else {"time": ("time", times)}
     return xarray.Dataset(parts, coords)  # type: ignore[no-any-return]

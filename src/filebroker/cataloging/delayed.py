@@ -107,19 +107,20 @@ class DelayedColumn:
     def _fitted(self, block: Array, *, whole: bool) -> Array:
         """Give data the shape that was promised, if nothing but axes of length 1 stands between.
 
-        Values that are asked for whole are given as they are; the column has warned of their shape.
+        Values that are asked for whole, and have as many axes, are given as they are, because reading them and
+        reducing them comes out right; the column has warned of their shape.
 
         Raises
         ------
         UnreadableAsset
-            They have another shape, and a part of them is asked for.
+            They have another shape, and other axes or a part of them is asked for.
         """
         promised = (len(block), *self.shape[1:])
         if block.shape == promised:
             return block
         if _without_ones(block.shape[1:]) == _without_ones(promised[1:]) and block.dtype != object:
             return block.reshape(promised)
-        if whole and block.dtype != object:
+        if whole and block.dtype != object and block.ndim == len(promised):
             return block
         found = "different shapes" if block.dtype == object else f"shape {block.shape[1:]}"
         raise UnreadableAsset(self._unlike(f"shape {promised[1:]}", found))

@@ -124,7 +124,8 @@ class DatumColumn(ExternalColumn):
         self._is_checked = True
         if self.shape is not None and self.shape != found.shape:
             warnings.warn(
-                f"{self._label} is declared to have shape {self.shape}, and its files have {found.shape}, which counts",
+                f"{self._label} is declared to have shape {self.shape}, and its files have {found.shape}, which "
+                "counts. What to_dask() gave before is to be made again",
                 AssetWarning,
                 stacklevel=4,
             )
@@ -291,5 +292,5 @@ def declared_dtype(declared: Mapping[str, Any]) -> "np.dtype[Any] | None":
     name = declared.get("dtype_numpy") or declared.get("dtype_str") or _SCALARS.get(str(declared.get("dtype")))
     try:
         return np.dtype(name) if name else None
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):
         return None

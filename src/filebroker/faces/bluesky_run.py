@@ -13,6 +13,7 @@ from filebroker.faces.documents import CLASSES, Start, Stop
 from filebroker.faces.event_stream import BlueskyEventStream, described
 from filebroker.faces.filling import Filling
 from filebroker.faces.pages import in_pages
+from filebroker.faces.transforms import transformed
 from filebroker.ground import times
 from filebroker.ground.documents import Document, Pair, unpack_event_page
 from filebroker.ground.errors import NotSupported, UnknownStream
@@ -246,8 +247,7 @@ class BlueskyRun:
         doc
             The document.
         """
-        transform = self._broker.transforms.get(name)
-        return doc if transform is None else transform(doc)
+        return transformed(self._broker.transforms, name, doc)
 
     def filled(self, documents: Iterable[Pair], fill: str) -> list[Pair]:
         """Give documents with the external data of their event pages filled in.

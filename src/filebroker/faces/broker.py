@@ -18,7 +18,7 @@ from filebroker.faces.registry import Registry
 from filebroker.faces.results import filtered_by, newest_table, unanswered
 from filebroker.faces.searching import Searching
 from filebroker.faces.serializing import CatalogSerializer
-from filebroker.faces.transforms import parse_transforms
+from filebroker.faces.transforms import parse_transforms, transformed
 from filebroker.faces.wrapping import PrepareHook, unwrap, wrap_in_deprecated_doct
 from filebroker.finding.survey import Survey
 from filebroker.ground.documents import Document
@@ -88,9 +88,8 @@ class Broker(Searching, Reading):
         sync: Sync = "interval",
         name: str | None = None,
     ) -> None:
+        before = catalog.v1 if isinstance(catalog, RunCatalog) else None
         if isinstance(catalog, RunCatalog):
-            before = catalog.v1
-            handlers, transforms = handlers or before.handlers, transforms or before.transforms
             name, catalog = name or catalog.name, catalog.runs
         if not isinstance(catalog, Runs):
             catalog = Catalog(catalog, storage_options=storage_options, read_only=read_only, sync=sync)
@@ -98,15 +97,22 @@ class Broker(Searching, Reading):
             raise InvalidConfig("these options belong to the Catalog; give them when it is made")
         super().__init__(catalog)
         self.name = name
-        self.external_fetchers: dict[str, Callable[[Any, Any], Any]] = dict(external_fetchers or {})
+        #: Functions of the start and stop documents, whose results appear in `Header.ext`.
+        self.external_fetchers: dict[str, Callable[[Any, Any], Any]] = {}
         #: Who reads external data, and where they have moved.
-        self.handlers: Handlers = Handlers() if handlers is None else handlers
+        self.handlers: Handlers = Handlers()
         #: What is made of start, stop, descriptor and resource documents before they are handed out.
-        self.transforms: dict[str, Callable[[Any], Any]] = parse_transforms(transforms)
-        self._given_serializer = serializer
-        self._config: dict[str, Any] | None = None
+        self.transforms: dict[str, Callable[[Any], Any]] = {}
         #: Every document handed out passes through this function of name and document.
         self.prepare_hook: PrepareHook = wrap_in_deprecated_doct
+        self._given_serializer: Callable[[str, Any], Any] | None = None
+        self._config: dict[str, Any] | None = None
+        if before is not None:
+            self._take_after(before)
+        self.handlers = handlers or self.handlers
+        self.transforms = parse_transforms(transforms) if transforms is not None else self.transforms
+        self.external_fetchers = dict(external_fetchers) if external_fetchers is not None else self.external_fetchers
+        self._given_serializer = serializer or self._given_serializer
 
     @classmethod
     def named(cls, name: str, auto_register: bool = True) -> "Broker":
@@ -182,10 +188,15 @@ class Broker(Searching, Reading):
         name
             A name for people.
         """
-        other = Broker(runs, name=name, handlers=self.handlers, external_fetchers=self.external_fetchers)
-        other.transforms, other.prepare_hook = self.transforms, self.prepare_hook
-        other._config = self._config
+        other = type(self)(runs, name=name)
+        other._take_after(self)
         return other
+
+    def _take_after(self, other: "Broker") -> None:
+        """Share what another broker does with documents."""
+        self.handlers, self.transforms, self.prepare_hook = other.handlers, other.transforms, other.prepare_hook
+        self.external_fetchers = other.external_fetchers
+        self._given_serializer, self._config = other._given_serializer, other._config
 
     def __repr__(self) -> str:
         return f"<{self._named}>"
@@ -265,8 +276,7 @@ class Broker(Searching, Reading):
         doc
             The document.
         """
-        transform = self.transforms.get(name)
-        return self.prepare_hook(name, doc if transform is None or not doc else transform(doc))
+        return self.prepare_hook(name, transformed(self.transforms, name, doc))
 
     @cached_property
     def reg(self) -> Registry:

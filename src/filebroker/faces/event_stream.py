@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from filebroker.cataloging import datasets
 from filebroker.cataloging.run import Stream
 from filebroker.faces.documents import Descriptor
-from filebroker.ground.documents import Document, Pair
+from filebroker.ground.documents import Document, Pair, mapping_or_empty
 from filebroker.ground.errors import InvalidOption, UnknownDevice
 
 if TYPE_CHECKING:
@@ -205,18 +205,24 @@ class BlueskyEventStream:
         Raises
         ------
         InvalidOption
-            ``partition_size`` is no positive number.
+            ``partition_size`` is no positive number, or ``index`` or ``fill`` is missing.
         """
         size = partition.get("partition_size", "auto")
         size = _PARTITION_PAGES if size == "auto" else size
         if type(size) is not int or size < 1:
             raise InvalidOption(f"partition_size={size!r:.100} means nothing; it is a number of pages, or 'auto'")
-        if size not in self._partitions or self._run.metadata["stop"] is None:
-            self._partitions.pop(size, None)
-            self._partitions[size] = self._make_partitions(size)
-        parts = self._partitions[size]
-        index = partition["index"]
-        return self._run.filled(parts[index], partition["fill"]) if 0 <= index < len(parts) else []
+        parts = self._partitions.get(size)
+        if parts is None:
+            is_live = self._run.run.state == "live"
+            parts = self._make_partitions(size)
+            if not is_live:
+                self._partitions[size] = parts
+        index, fill = partition.get("index"), partition.get("fill")
+        if type(index) is not int or fill is None:
+            raise InvalidOption(
+                f"a partition is asked for as {{'index': 0, 'fill': 'no'}}, and not as {partition!r:.200}"
+            )
+        return self._run.filled(parts[index], fill) if 0 <= index < len(parts) else []
 
     def _make_partitions(self, size: int) -> list[list[Pair]]:
         head: list[Pair] = []
@@ -282,7 +288,8 @@ class Configurations(Mapping[str, BlueskyEventStream]):
     def _names(self) -> list[str]:
         found: dict[str, None] = {}
         for doc in self._stream.descriptors:
-            found.update(dict.fromkeys([*(doc.get("object_keys") or {}), *(doc.get("configuration") or {})]))
+            found.update(dict.fromkeys(mapping_or_empty(doc.get("object_keys"))))
+            found.update(dict.fromkeys(mapping_or_empty(doc.get("configuration"))))
         return list(found)
 
 

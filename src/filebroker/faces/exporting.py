@@ -13,6 +13,8 @@ from filebroker.faces.registry import Registry
 from filebroker.ground.documents import Document
 from filebroker.ground.errors import MissingAsset
 
+_RESOURCES = ("resource", "stream_resource")
+
 
 class Sink(Protocol):
     """What takes documents, such as a broker."""
@@ -45,16 +47,29 @@ def export(
     """
     pairs: list[tuple[str, str]] = []
     for header in headers:
-        keywords = {"run_start_uid": header.uid, **(copy_keywords or {})}
+        changed: dict[str, Document] = {}
+        if new_root is not None:  # before the first document, so that what fails can be repeated
+            copied, changed = _copy_files(registry, header, new_root, copy_keywords or {})
+            pairs += copied
         for name, doc in header.plain_documents():
-            if new_root is not None and name in ("resource", "stream_resource"):
-                resource = doc if name == "resource" else _as_resource(doc, registry.root_map)
-                pairs += registry.copy_files(resource, new_root, **keywords)
-                changed = relocated(resource, os.path.abspath(new_root))
-                sink.insert(name, changed if name == "resource" else {**doc, "uri": _uri(changed)})
-            else:
-                sink.insert(name, doc)
+            sink.insert(name, changed.get(doc["uid"], doc) if name in _RESOURCES else doc)
     return pairs
+
+
+def _copy_files(
+    registry: Registry, header: Header, new_root: str, copy_keywords: Mapping[str, Any]
+) -> tuple[list[tuple[str, str]], dict[str, Document]]:
+    """Copy the files of a run, and give their paths, and the documents that tell of the copies by their uids."""
+    keywords = {"run_start_uid": header.uid, **copy_keywords}
+    pairs: list[tuple[str, str]] = []
+    changed: dict[str, Document] = {}
+    for name, doc in header.plain_documents():
+        if name in _RESOURCES:
+            resource = doc if name == "resource" else _as_resource(doc, header, registry.root_map)
+            pairs += registry.copy_files(resource, new_root, **keywords)
+            told = relocated(resource, os.path.abspath(new_root))
+            changed[doc["uid"]] = {**doc, "uri": _uri(told)} if "uri" in doc else told
+    return pairs, changed
 
 
 def export_size(headers: Iterable[Header]) -> float:
@@ -74,17 +89,20 @@ def export_size(headers: Iterable[Header]) -> float:
         file
         for header in headers
         for name, doc in header.plain_documents()
-        if name in ("resource", "stream_resource")
+        if name in _RESOURCES
         for file in header.files_of(doc)
     }
     return sum(map(_size, files)) * 1e-9
 
 
-def _as_resource(doc: Document, root_map: Mapping[str, str]) -> Document:
-    """Give a stream resource with its path where a resource has it."""
+def _as_resource(doc: Document, header: Header, root_map: Mapping[str, str]) -> Document:
+    """Give a stream resource with its path where a resource has it, and where old ones have it."""
+    if "uri" not in doc:
+        return doc
+    files = header.files_of(doc)
     readings = located(doc["uri"], {})
-    there = (path for path in readings if os.path.exists(os.path.dirname(moved(path, root_map)[0])))
-    path = next(there, readings[0])
+    meant = (path for path in readings if any(file.startswith(moved(path, root_map)[0]) for file in files))
+    path = next(meant, readings[0])
     return {**doc, "root": path[: len(path) - len(path.lstrip("/"))], "resource_path": path.lstrip("/")}
 
 

@@ -5,7 +5,7 @@ from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any
 
-from filebroker.ground.documents import Document, Pair, pack_event_page, page_of_one
+from filebroker.ground.documents import EVENT_KEYS, Document, Pair, pack_event_page, page_of_one
 
 #: So many events or datum documents at most make one page.
 _PAGE_ROWS = 1000
@@ -44,13 +44,15 @@ def in_pages(documents: Iterable[Pair], *, strict_order: bool = True) -> Iterato
 def _key_of_event(pair: Pair) -> tuple[Any, ...]:
     """Give what events have in common that fit into one page."""
     doc = pair[1]
-    return doc["descriptor"], doc.keys(), doc["data"].keys(), doc.get("filled", {}).keys()
+    own = {key: value for key, value in doc.items() if key not in EVENT_KEYS}  # which a page has once
+    return doc["descriptor"], doc.keys(), *(doc.get(key, {}).keys() for key in ("data", "timestamps", "filled")), own
 
 
 def _key_of_datum(pair: Pair) -> tuple[Any, ...]:
     """Give what datum documents have in common that fit into one page."""
     doc = pair[1]
-    return doc["resource"], doc["datum_kwargs"].keys()
+    own = {key: value for key, value in doc.items() if key not in ("datum_id", "resource", "datum_kwargs")}
+    return doc["resource"], doc["datum_kwargs"].keys(), own
 
 
 def _paged(group: Iterable[Pair], pack: Callable[[list[Document]], Document], name: str) -> Iterator[Pair]:
@@ -61,7 +63,7 @@ def _paged(group: Iterable[Pair], pack: Callable[[list[Document]], Document], na
 
 def _pack_datum_page(documents: list[Document]) -> Document:
     return {
-        "resource": documents[0]["resource"],
+        **documents[0],
         "datum_id": [doc["datum_id"] for doc in documents],
         "datum_kwargs": {key: [doc["datum_kwargs"][key] for doc in documents] for key in documents[0]["datum_kwargs"]},
     }

@@ -45,6 +45,32 @@ def parse_transforms(transforms: Mapping[str, Any] | None) -> dict[str, Callable
     return {kind: _function(kind, transform) for kind, transform in given.items() if transform is not None}
 
 
+def transformed(transforms: Mapping[str, Callable[[Any], Any]], name: str, doc: Any) -> Any:
+    """Give what a transform makes of a document, if there is one for its kind.
+
+    Parameters
+    ----------
+    transforms
+        As `parse_transforms` gives them.
+    name
+        The kind of the document.
+    doc
+        The document.
+
+    Raises
+    ------
+    InvalidConfig
+        The transform gave no document.
+    """
+    transform = transforms.get(name)
+    if transform is None or not doc:
+        return doc
+    changed = transform(doc)
+    if not isinstance(changed, Mapping):
+        raise InvalidConfig(f"the transform of {name} documents gave {changed!r:.100}; it has to return the document")
+    return changed
+
+
 def _function(kind: str, transform: Any) -> Callable[[Any], Any]:
     if isinstance(transform, str):
         try:

@@ -227,6 +227,11 @@ def pack_event_page(events: list[Document]) -> Document:
     return page
 
 
+def mapping_or_empty(value: Any) -> Mapping[str, Any]:
+    """Give a mapping as it is, and an empty one for anything else: what a document has where a mapping is due."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def page_of_one(event: Document) -> Document:
     """Give an event as an event page, as `pack_event_page` does in three times the time."""
     page = dict(event)
