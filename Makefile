@@ -21,7 +21,7 @@ test: $(VENV)/installed-test
 bench: $(VENV)/installed-test
 	$(BIN)/python benchmarks/run.py
 
-# Up to 100,000 runs: ten minutes, and 2 GB in the temporary directory.
+# Up to 100,000 runs: about ten minutes, and 2 GB in the temporary directory.
 bench-finding: $(VENV)/installed-test
 	$(BIN)/python benchmarks/finding.py --runs 1000 10000 100000
 

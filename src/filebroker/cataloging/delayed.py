@@ -49,6 +49,7 @@ class DelayedColumn:
                 shape, dtype = first.shape, first.dtype
         self.shape: tuple[int, ...] = (len(column), *shape)
         self.dtype: np.dtype[Any] = np.dtype("float64") if dtype is None else dtype
+        self._because = " (for want of dtype_numpy in the descriptor)" if dtype is None else ""
 
     @property
     def ndim(self) -> int:
@@ -90,7 +91,7 @@ class DelayedColumn:
             They would lose something.
         """
         if not (np.can_cast(block.dtype, self.dtype, "safe") and self._holds(block)):
-            raise UnreadableAsset(self._unlike(f"type {self.dtype}", f"type {block.dtype}"))
+            raise UnreadableAsset(self._unlike(f"type {self.dtype}{self._because}", f"type {block.dtype}"))
         return block.astype(self.dtype, copy=False)
 
     def _holds(self, block: Array) -> bool:

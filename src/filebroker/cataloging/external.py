@@ -238,8 +238,8 @@ class ExternalView:
             alone = set(stream.keys) <= {key for uid in uids for key in self._keys_streamed(uid)}
             return [(uid, number) for uid in uids if alone for number in self._numbers_streamed(uid)]
         owners = stream.descriptor_uids() if len(uids) > 1 else uids * len(numbers)
-        if len(owners) != len(numbers):  # of a damaged run not all events were read
-            owners = uids[:1] * len(numbers)
+        if len(owners) != len(numbers):  # of a damaged run not all pages can be read for that
+            return [(event["descriptor"], event["seq_num"]) for event in stream.events()]
         return list(zip(owners, numbers, strict=True))
 
     def _values(self, stream: Stream, key: str) -> list[Any]:

@@ -1,7 +1,7 @@
 """The header of a run, as databroker v1 had it: metadata, and ways to load the data."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from filebroker.faces import html
@@ -9,7 +9,7 @@ from filebroker.faces.filtering import ALL
 from filebroker.faces.listing import STATES
 from filebroker.faces.loading import Loading
 from filebroker.ground import times
-from filebroker.ground.documents import Document, stream_name as stream_of
+from filebroker.ground.documents import Document, mapping_or_empty, stream_name as stream_of
 from filebroker.ground.texts import printable
 
 if TYPE_CHECKING:
@@ -124,9 +124,9 @@ class Header(Loading):
         """
         result: dict[str, list[dict[str, Any]]] = {}
         for doc in self._run.descriptors:
-            device = (doc.get("configuration") or {}).get(device_name)
-            if device is not None:
-                result.setdefault(stream_of(doc), []).append(device["data"])
+            device = mapping_or_empty(doc.get("configuration")).get(device_name)
+            if isinstance(device, Mapping):
+                result.setdefault(stream_of(doc), []).append(device.get("data", {}))
         return result
 
     def _descriptors_of(self, stream_name: Any) -> list[Document]:
