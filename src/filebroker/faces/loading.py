@@ -80,10 +80,6 @@ class Loading:
         """
         fields = as_patterns(fields)
         chosen = DocumentFilter(self._run, stream_name, fields)
-        if fields is None and stream_name is ALL and not fill:  # all there is, without a look at each
-            for name, doc in self._run.singles():
-                yield name, self.db.hand_out(name, doc)
-            return
         view, wanted = None, self._matching_keys(fields)
         for name, doc in self._run.singles():
             if fill and name == "event" and chosen.asks_for(doc):
