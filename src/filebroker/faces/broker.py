@@ -218,6 +218,11 @@ class Broker(Searching, Reading):
         return self.v2
 
     @property
+    def runs(self) -> Runs:
+        """The runs behind the prompt: a catalog, or what a search of one found."""
+        return self._runs
+
+    @property
     def catalog(self) -> Catalog:
         """The catalog behind the prompt."""
         return self._runs.catalog

@@ -1,9 +1,11 @@
 """The version 2 face of a catalog: a mapping of runs by uid that can be searched, and searched again."""
 
+import os
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from filebroker.assets.handlers import Handlers
 from filebroker.cataloging.runs import Runs
 from filebroker.faces import html
 from filebroker.faces.bluesky_run import BlueskyRun
@@ -27,11 +29,13 @@ class RunCatalog:
     Parameters
     ----------
     broker
-        The version 1 face of the same runs.
+        The version 1 face of the same runs; or a path or URL, as for `Broker`.
     runs
-        The runs.
+        The runs, None for all of the broker.
     name
         A name for people.
+    handler_registry, root_map, transforms
+        Of a path: who reads external data, where they have moved, and what is made of documents.
 
     Examples
     --------
@@ -44,8 +48,23 @@ class RunCatalog:
 
     container = "catalog"
 
-    def __init__(self, broker: "Broker", runs: Runs, name: str | None = None) -> None:
-        self._broker, self._runs = broker, runs
+    def __init__(
+        self,
+        broker: "Broker | str | os.PathLike[str]",
+        runs: Runs | None = None,
+        name: str | None = None,
+        *,
+        handler_registry: Mapping[str, Any] | None = None,
+        root_map: Mapping[str, str] | None = None,
+        transforms: Mapping[str, Any] | None = None,
+    ) -> None:
+        from filebroker.faces.broker import Broker
+
+        if not isinstance(broker, Broker):
+            handlers = Handlers(handler_registry, root_map, discover=handler_registry is None)
+            broker = Broker(broker, name=name, handlers=handlers, transforms=transforms)
+            broker.__dict__["v2"] = self
+        self._broker, self._runs = broker, broker.runs if runs is None else runs
         self.name = name
         #: What is known of the catalog, for people.
         self.metadata: dict[str, Any] = {}

@@ -14,6 +14,7 @@ from filebroker.ground.texts import printable
 
 if TYPE_CHECKING:
     from filebroker.faces.bluesky_run import BlueskyRun
+    from filebroker.faces.broker import Broker
 
 _KEYS = ("start", "descriptors", "stop", "ext")
 
@@ -41,6 +42,9 @@ class Header(Loading):
     """
 
     __hash__ = None  # type: ignore[assignment]
+
+    if TYPE_CHECKING:
+        db: "Broker"  #: The broker that found the run.
 
     # -- metadata
 
