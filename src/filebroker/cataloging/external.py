@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Hashable, Mapping, Sequence
+from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Files of a run that is in progress, or ended so recently, may appear in a moment.
 _RECENT_SECONDS, _PATIENCE_SECONDS = 10.0, 2.0
+#: Of so many runs is kept what their documents tell of external data.
+_KEPT = 8
 #: More numbers do not fit the memory of most machines.
 _MOST_ROWS = 50_000_000
 
@@ -83,6 +86,20 @@ class External:
     def files_of(self, resource: Mapping[str, Any]) -> list[str]:
         """Give the files of a resource; see `ExternalView.files_of`."""
         return self.view().files_of(resource)
+
+
+@lru_cache(maxsize=_KEPT)
+def external_of(run: Run, handlers: Handlers) -> External:
+    """Give the external data of a run; of the last few runs, with what was learned of their files.
+
+    Parameters
+    ----------
+    run
+        The run.
+    handlers
+        Who reads what, and where roots have moved.
+    """
+    return External(run, handlers)
 
 
 class ExternalView:

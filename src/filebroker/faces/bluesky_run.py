@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from filebroker.assets.handlers import Handlers
-from filebroker.cataloging.external import External
+from filebroker.cataloging.external import External, external_of
 from filebroker.cataloging.run import Run
 from filebroker.faces import html
 from filebroker.faces.documents import CLASSES, Start, Stop
@@ -272,7 +272,7 @@ class BlueskyRun:
     @cached_property
     def external(self) -> External:
         """The data that the run has in files of their own."""
-        return External(self.run, self._broker.handlers)
+        return external_of(self.run, self._broker.handlers)
 
     def get_file_list(self, resource: Mapping[str, Any]) -> list[str]:
         """Give the files that a resource of the run stands for.

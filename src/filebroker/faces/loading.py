@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from filebroker.assets.handlers import Handlers
-from filebroker.cataloging.external import External
+from filebroker.cataloging.external import External, external_of
 from filebroker.cataloging.run import Run
 from filebroker.faces.filtering import ALL, DocumentFilter, added_columns, as_patterns, matches_any
 from filebroker.ground.documents import Document
@@ -219,7 +219,7 @@ class Loading:
 
     @cached_property
     def _external(self) -> External:
-        return External(self._run, self.db.handlers)
+        return external_of(self._run, self.db.handlers)
 
     def _matching_keys(self, patterns: list[str] | None) -> set[str] | None:
         """Give the data keys that are asked for, None for all."""
