@@ -147,6 +147,8 @@ class BlueskyRun:
     def __getattr__(self, name: str) -> BlueskyEventStream:
         if name.startswith("_") or "run" not in self.__dict__:
             raise AttributeError(f"a BlueskyRun has no attribute {name!r}")
+        if name in ("start", "stop") and name not in self.run.stream_names:
+            raise AttributeError(f"a run of version 2 has no {name!r}; the document is run.metadata[{name!r}]")
         if hasattr(type(self), name):  # a property of that name met an AttributeError, which tells more
             found: BlueskyEventStream = object.__getattribute__(self, name)
             return found
