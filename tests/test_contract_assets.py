@@ -20,6 +20,7 @@ from filebroker import Broker, temp
 from filebroker.ground.errors import (
     DuplicateHandler,
     InvalidDocument,
+    InvalidOption,
     MissingAsset,
     MissingHandler,
     NotSupported,
@@ -131,7 +132,9 @@ def test_filled_data_are_arrays_wherever_there_is_a_fill(db, header, way):
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_without_a_handler_filling_raises_a_key_error_when_iterated_and_not_before(db, header, way):
     db.reg.deregister_handler("NPY_SEQ")
-    with pytest.raises(MissingHandler, match="pip install ophyd") as caught:
+    with pytest.raises(
+        MissingHandler, match=r"register_handler\('NPY_SEQ', 'ophyd\.sim:NumpySeqHandler'\) brings it back"
+    ) as caught:
         way(db, header)
     assert isinstance(caught.value, KeyError)
     assert isinstance(caught.value, event_model.UndefinedAssetSpecification)
@@ -445,3 +448,16 @@ def test_runs_whose_files_are_not_here_are_read_unfilled(db):
         with pytest.raises(MissingHandler, match=f"'{specs[0]}'.* pip install .*bluesky-tutorial-utils"):
             list(header.events(fill=True))
     assert absent == 7
+
+
+@pytest.mark.parametrize("fill", [False, None, (), "no"])
+def test_what_asks_for_nothing_fills_nothing(db, header, fill):
+    db.reg.deregister_handler("NPY_SEQ")
+    assert isinstance(next(header.events(fill=fill))["data"]["camera"], str)
+    assert isinstance(header.table(fill=fill)["camera"].iloc[0], str)
+    assert isinstance(next(header.data("camera", fill=fill)), str)
+
+
+def test_images_of_numbers_are_refused(db, header):
+    with pytest.warns(UserWarning), pytest.raises(InvalidOption, match="has single values"):
+        db.get_images(header, "det")

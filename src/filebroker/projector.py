@@ -10,18 +10,17 @@ A projection says for each name of its own where the value is::
         "mean": {"type": "calculated", "location": "event", "stream": "primary", "field": "ccd",
                  "callable": "my_package:mean", "args": [], "kwargs": {}}}}
 
-A calculated field may name any function that can be imported, so it can run any program.  Whoever calls may say so;
-a document may not, because whoever wrote it, perhaps long ago and elsewhere, would decide what is executed here.
-Calculated fields are therefore followed in a projection that is passed, and refused in one that is looked up in the
-start document.  To trust a run is to pass its own: ``project_xarray(run, projection=get_run_projection(run))``.
+Calculated fields are followed in a projection that is passed, and refused in one that is looked up in the start
+document; `filebroker.faces.calculations` says why.  To trust a run is to pass its own projection:
+``project_xarray(run, projection=get_run_projection(run))``.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from filebroker.faces.bluesky_run import BlueskyRun
-from filebroker.ground.dotted import imported
+from filebroker.faces.calculations import Calculate, get_calculated_value, refuse_calculation
 from filebroker.ground.errors import ProjectionError
 from filebroker.ground.packages import need
 
@@ -84,65 +83,6 @@ def _label(run: BlueskyRun) -> str:
     return f"run {run.metadata['start']['uid']!r}"
 
 
-def get_calculated_value(run: BlueskyRun, key: str, mapping: Mapping[str, Any]) -> Any:
-    """Call the function of a calculated field, whatever it is: do not pass a field that you do not trust.
-
-    Parameters
-    ----------
-    run
-        The run, the function's first argument.
-    key
-        The projection's name for the field.
-    mapping
-        The field: its ``callable``, as in ``package.module:function``, and if need be further ``args`` and ``kwargs``.
-        They may also stand together under ``calculation``, as event-model has it.
-
-    Returns
-    -------
-    object
-        What the function gives, usually an `xarray.DataArray`.
-
-    Raises
-    ------
-    ProjectionError
-        There is no such function, or it cannot be called so.  What the function itself raises comes as it is.
-
-    Examples
-    --------
-    >>> from filebroker import Broker
-    >>> get_calculated_value(Broker.named("example").v2[-1], "streams", {"callable": "builtins:list"})
-    ['baseline', 'primary']
-    """
-    calculation = mapping.get("calculation", mapping)
-    if not isinstance(calculation, Mapping):
-        raise ProjectionError(f"the calculation of the projected field {key!r} is no mapping, but {calculation!r:.200}")
-    args, kwargs = calculation.get("args") or (), calculation.get("kwargs") or {}
-    if not isinstance(args, list | tuple) or not isinstance(kwargs, Mapping):
-        raise ProjectionError(
-            f"the projected field {key!r} is calculated with args={args!r:.200} and kwargs={kwargs!r:.200}; "
-            "these are a list and a mapping"
-        )
-    return _function(key, calculation.get("callable"))(run, *args, **kwargs)
-
-
-def _function(key: str, name: Any) -> Callable[..., Any]:
-    """Import the function of a calculated field."""
-    try:
-        function = imported(name)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise ProjectionError(
-            f"the projected field {key!r} is calculated by {name!r:.200}, which cannot be imported: "
-            f"{type(error).__name__}: {error}. Give it as 'package.module:function'"
-        ) from error
-    if not callable(function):
-        raise ProjectionError(f"the projected field {key!r} is calculated by {name!r:.200}, which is no function")
-    return function  # type: ignore[no-any-return]
-
-
-#: Gives the value of a calculated field: takes the run, the projection's name for the field, and its mapping.
-Calculate = Callable[[BlueskyRun, str, Mapping[str, Any]], Any]
-
-
 class Projector:
     """Follows a projection, and calls a function with each field.
 
@@ -202,7 +142,7 @@ class Projector:
         """
         calculate: Calculate = get_calculated_value
         if projection is None:
-            projection, calculate = _own_projection(run, projection_name), partial(_refuse, projection_name)
+            projection, calculate = _own_projection(run, projection_name), partial(refuse_calculation, projection_name)
         fields = projection.get("projection") if isinstance(projection, Mapping) else None
         if not isinstance(fields, Mapping):
             raise ProjectionError(f"a projection has a mapping 'projection', and this has none: {projection!r:.200}")
@@ -282,17 +222,6 @@ def _own_projection(run: BlueskyRun, name: str | None) -> dict[str, Any]:
         have = [projection.get("name") for projection in _projections(run)]
         raise ProjectionError(f"{_label(run)} has no projection {named}; it has {have}")
     return found
-
-
-def _refuse(projection_name: str | None, run: BlueskyRun, key: str, mapping: Mapping[str, Any]) -> NoReturn:
-    """Call nothing that a document asks for."""
-    calculation = mapping.get("calculation", mapping)
-    name = calculation.get("callable") if isinstance(calculation, Mapping) else calculation
-    own = "get_run_projection(run)" if projection_name is None else f"get_run_projection(run, {projection_name!r})"
-    raise ProjectionError(
-        f"the start document of {_label(run)} asks to call {name!r:.200} for the projected field {key!r}. No document "
-        f"may have functions called; if you trust it, pass its projection: project_xarray(run, projection={own})"
-    )
 
 
 def project_xarray(

@@ -153,7 +153,8 @@ def _copy(old: str, new: str, resource: Mapping[str, Any]) -> None:
         os.replace(aside, new)
     except FileNotFoundError as error:
         raise akin(MissingAsset, "event_model", "DataNotAccessible")(
-            f"there is no {old!r}, which belongs to the resource {resource['uid']!r}; {new!r} was not made"
+            f"there is no {old!r}, which belongs to the resource {resource['uid']!r}; {new!r} was not made. "
+            f"If the files are elsewhere: {locate(resource, {}).remedy}"
         ) from error
     except OSError as error:
         raise StorageError(f"{old!r} cannot be copied to {new!r}: {error}") from error

@@ -4,7 +4,8 @@ import glob
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from filebroker.assets.handlers import Handlers
@@ -24,6 +25,8 @@ from filebroker.ground.forks import renew_in_children
 from filebroker.ground.kinship import akin
 
 _FIRST_WAIT = 0.002  # seconds; each wait is twice as long as the one before
+#: A copy of a remote file is compared with it by each run, after each failure, and else no more often than this.
+_COMPARED_SECONDS = 5.0
 _mirror = Mirror()
 
 
@@ -75,7 +78,9 @@ class Datums:
             self._datums.update({datum_id: (doc, row) for row, datum_id in rows if isinstance(datum_id, str)})
 
     def _forget(self) -> None:
-        self._opened: dict[str, tuple[Place, Opening]] = {}
+        self._opened: dict[str, tuple[_Origin, Opening]] = {}
+        self._by_resource: dict[str, list[str]] | None = None
+        self._distrusted = time.monotonic()  # copies that were compared before then are to be compared again
         self.renew_locks()
         renew_in_children(self)
 
@@ -84,7 +89,7 @@ class Datums:
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_opened")}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_opened", "_by_resource")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -165,9 +170,8 @@ class Datums:
         MissingHandler, MissingAsset, UnreadableAsset
             As for `load`.
         """
-        uid = resource["uid"]
-        options = [self._options(datum_id) for datum_id, (doc, _) in self._datums.items() if doc["resource"] == uid]
-        place, opening = self._opening(resource)
+        options = [self._options(datum_id) for datum_id in self._datums_of(resource["uid"])]
+        place, opening = self._opening(resource, self._since())
         if not callable(getattr(opening.handler, "get_file_list", None)):
             raise NotSupported(
                 f"the handler {opening.handler!r} of {resource['spec']!r} does not tell which files it reads: "
@@ -186,6 +190,14 @@ class Datums:
         for _, opening in opened.values():
             opening.close()
 
+    def _datums_of(self, resource_uid: str) -> list[str]:
+        if self._by_resource is None:
+            found: dict[str, list[str]] = {}
+            for datum_id, (doc, _) in self._datums.items():
+                found.setdefault(doc["resource"], []).append(datum_id)
+            self._by_resource = found
+        return self._by_resource.get(resource_uid, [])
+
     def _options(self, datum_id: str) -> dict[str, Any]:
         """Give the arguments with which the handler is called for a datum."""
         doc, row = self._datums[datum_id]
@@ -198,43 +210,60 @@ class Datums:
         return {key: column[row] for key, column in doc["datum_kwargs"].items()}
 
     def _attempt(self, resource: Mapping[str, Any], options: Mapping[str, Any], datum_id: str) -> Any:
-        place, opening = self._opening(resource)
+        since = self._since()
+        place, opening = self._opening(resource, since)
 
-        def read(reader: Any) -> Any:
-            if place.remote and callable(getattr(reader, "get_file_list", None)):
-                _mirror.fetch(reader.get_file_list(iter([dict(options)])))
-            return _loaded(reader(**options))
+        def fetch(reader: Any) -> bool:
+            lists = callable(getattr(reader, "get_file_list", None))
+            return lists and _mirror.fetch(reader.get_file_list(iter([dict(options)])), since)
 
         try:
-            return opening.use(read)
+            if place.remote and opening.use(fetch):
+                opening.close()  # it may have the older copy open
+            return opening.use(lambda reader: _loaded(reader(**options)))
         except Exception as error:
             with self._lock:
                 self._opened.pop(resource["uid"], None)
+                self._distrusted = time.monotonic()
             raise _explained(error, resource, place, opening, datum_id) from error
 
-    def _opening(self, resource: Mapping[str, Any]) -> tuple[Place, Opening]:
+    def _since(self) -> float:
+        """Tell since when a copy of a remote file must have been compared with it."""
+        return max(self._distrusted, time.monotonic() - _COMPARED_SECONDS)
+
+    def _opening(self, resource: Mapping[str, Any], since: float) -> tuple[Place, Opening]:
         """Give the handler of a resource, and where its files are."""
         handler = self._handlers.find(resource["spec"], f"the resource {resource['uid']!r}")
         place = locate(resource, self._handlers.root_map)
         with self._lock:
             known = self._opened.get(resource["uid"])
-        if known is not None and known[0] == place and known[1].handler is handler:
-            return known
-        path = _fetched(resource, place) if place.remote else place.path
-        opened = place, Opening(handler, path, resource["resource_kwargs"])
+        path, version = _fetched(resource, place, since) if place.remote else (place.path, None)
+        origin = _Origin(place, path, version)
+        if known is not None and known[0] == origin and known[1].handler is handler:
+            return place, known[1]
+        opened = origin, Opening(handler, path, resource["resource_kwargs"])
         with self._lock:
             present = self._opened.get(resource["uid"])
             if present is not None and present is not known:
-                return present  # another thread was faster
+                return present[0].place, present[1]  # another thread was faster
             self._opened[resource["uid"]] = opened
         if known is not None:
             known[1].close()
-        return opened
+        return place, opened[1]
 
 
-def _fetched(resource: Mapping[str, Any], place: Place) -> str:
+@dataclass(frozen=True)
+class _Origin:
+    """What a handler was opened for: a place, the path of a local copy, and the version of what was copied."""
+
+    place: Place
+    path: str
+    version: Hashable
+
+
+def _fetched(resource: Mapping[str, Any], place: Place, since: float) -> tuple[str, Hashable]:
     try:
-        return _mirror.path(place.path)
+        return _mirror.path(place.path, since)
     except (OSError, ImportError, ValueError) as error:
         raise _unreadable(f"{_described(resource)} is at {place.path!r}, which cannot be reached: {error}") from error
 

@@ -212,15 +212,20 @@ class Handlers:
         offered = spec not in self._given
         source = self._offer(spec) if offered else self._given[spec]
         if source is None:
+            remedy = advice(spec)
+            if spec in self._removed and spec in self._entry_points():
+                taken = self._entry_points()[spec].value
+                remedy = f"it was deregistered; db.reg.register_handler({spec!r}, {taken!r}) brings it back"
             raise akin(MissingHandler, "event_model", "UndefinedAssetSpecification")(
-                f"no handler reads {spec!r}{purpose}; {advice(spec)}"
+                f"no handler reads {spec!r}{purpose}; {remedy}"
             )
         try:
             return source.load() if offered else _resolved(source)
         except Exception as error:
             name = source.value if offered else source
             raise akin(MissingHandler, "event_model", "UndefinedAssetSpecification")(
-                f"the handler {name} of {spec!r}{purpose} cannot be imported: {type(error).__name__}: {error}. "
+                f"the handler {name} of {spec!r}{purpose and purpose + ','} cannot be imported: "
+                f"{type(error).__name__}: {error}. "
                 f"Mend that, or register another one with db.reg.register_handler({spec!r}, ...)"
             ) from error
 

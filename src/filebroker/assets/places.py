@@ -3,6 +3,7 @@
 import ntpath
 import os
 import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from urllib.request import url2pathname
 from filebroker.ground.errors import InvalidConfig
 
 _WINDOWS = frozenset({"windows", "nt"})
+#: The scheme of a URL, or several as in ``simplecache::s3://``; one letter is a drive of Windows.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.:_-]+://")
 
 
 @dataclass(frozen=True)
@@ -193,8 +196,14 @@ def local_path(path: str) -> str:
 
 
 def is_url(path: str) -> bool:
-    """Tell whether something is a URL, and not a path."""
-    return "://" in path
+    """Tell whether something is a URL, and not a path.
+
+    Examples
+    --------
+    >>> is_url("s3://bucket/a.h5"), is_url("simplecache::s3://bucket/a.h5"), is_url("/data/x://a.h5"), is_url("C://a.h5")
+    (True, True, False, False)
+    """
+    return _SCHEME.match(path) is not None
 
 
 def _of_windows(resource: Mapping[str, Any]) -> bool:
@@ -222,10 +231,10 @@ def _below(root: str, names: list[str], path: str) -> str:
 def _parts(path: str, windows: bool = False) -> list[str]:
     """Split a path into names, the first of which tells whether it is absolute."""
     text = path.replace("\\", "/") if windows else path
-    scheme, separator, rest = text.partition("://")
-    names = [name for name in (rest if separator else text).split("/") if name]
-    if separator:
-        return [f"{scheme}://", *names]
+    if is_url(text):
+        scheme, _, rest = text.partition("://")
+        return [f"{scheme}://", *filter(None, rest.split("/"))]
+    names = [name for name in text.split("/") if name]
     return ["/", *names] if text.startswith("/") else names
 
 

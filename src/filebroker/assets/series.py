@@ -65,6 +65,7 @@ class StreamAssets:
         self._faults: dict[tuple[str, str], list[str]] = {}
         self._claims: dict[str, Claim] = {}
         self._warned: set[str] = set()
+        self._whole: dict[str, Series] = {}
         later = []
         for name, doc in documents:
             if name == "descriptor":
@@ -168,8 +169,9 @@ class StreamAssets:
             Nothing reads files of its mimetype.
         """
         data_key = self._normalised[resource["uid"]].data_key
-        series = self.series(data_key, self._data_keys)
-        return series.files_of(resource["uid"])
+        if data_key not in self._whole:
+            self._whole[data_key] = self.series(data_key, self._data_keys)
+        return self._whole[data_key].files_of(resource["uid"])
 
 
 class Series:

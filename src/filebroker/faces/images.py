@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from filebroker.faces.header import Header
-from filebroker.ground.errors import UnknownField
+from filebroker.ground.errors import InvalidOption, UnknownField
 from filebroker.ground.packages import need
 
 
@@ -32,10 +32,15 @@ def images_of(headers: Iterable[Header], name: str, stream_name: str) -> Any:
     ------
     UnknownField
         No run has it.
+    InvalidOption
+        Its values are no arrays.
     """
     columns = [header.column(name, stream_name) for header in headers if name in header.fields(stream_name)]
     if not columns:
         raise UnknownField(f"none of the runs has a field {name!r} in a stream {stream_name!r}")
+    first = next((column[0] for column in columns if len(column)), None)
+    if first is not None and np.ndim(first) == 0:
+        raise InvalidOption(f"{name!r} has single values, {first!r:.50} for one, and no images; see Header.data")
     return _sequence_class()(columns)
 
 

@@ -79,7 +79,7 @@ class Loading:
             ``fill`` is set, and external data cannot be read.  The documents before come all the same.
         """
         fields = as_patterns(fields)
-        chosen = DocumentFilter(self._run, stream_name, fields)
+        chosen, fill = DocumentFilter(self._run, stream_name, fields), _is_asked(fill)
         view, wanted = None, self._matching_keys(fields)
         for name, doc in self._run.singles():
             if fill and name == "event" and chosen.asks_for(doc):
@@ -141,7 +141,7 @@ class Loading:
         if stream_name not in self._run.stream_names:
             return
         stream = self._run[stream_name]
-        column = self._external.column(stream, field) if fill else None
+        column = self._external.column(stream, field) if _is_asked(fill) else None
         if column is not None:
             yield from column
         elif field in stream.keys:
@@ -198,7 +198,7 @@ class Loading:
         stream = self._run[stream_name]
         keys = None if patterns is None else [key for key in stream.keys if matches_any(patterns, key)]
         datetimes = convert_times or localize_times
-        if fill:
+        if _is_asked(fill):
             wanted = self._matching_keys(patterns)
             frame = self._external.to_pandas(stream, keys, wanted, datetimes=datetimes)
         else:
@@ -326,3 +326,8 @@ class Loading:
         from filebroker.cataloging.datasets import dataset
 
         return dataset(self._run[stream_name], self._external, lazy=True)
+
+
+def _is_asked(fill: Any) -> bool:
+    """Tell whether to fill: whatever is true asks for it, but the word of version 2 for the contrary."""
+    return bool(fill) and not (isinstance(fill, str) and fill == "no")
