@@ -459,5 +459,5 @@ def test_what_asks_for_nothing_fills_nothing(db, header, fill):
 
 
 def test_images_of_numbers_are_refused(db, header):
-    with pytest.warns(UserWarning), pytest.raises(InvalidOption, match="has single values"):
+    with pytest.warns(UserWarning, match="get_images is old"), pytest.raises(InvalidOption, match="has single values"):
         db.get_images(header, "det")

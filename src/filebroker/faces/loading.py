@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from filebroker.assets.handlers import Handlers
 from filebroker.cataloging.external import External, external_of
-from filebroker.cataloging.run import Run
+from filebroker.cataloging.run import Run, Stream
 from filebroker.faces.filtering import ALL, DocumentFilter, added_columns, as_patterns, matches_any
+from filebroker.ground.cautions import warn
 from filebroker.ground.documents import Document
+from filebroker.ground.errors import AssetWarning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -209,8 +211,19 @@ class Loading:
                     continue
                 frame[key] = pd.Series(values, index=frame.index)
         if len(frame.columns) < 2 and list(frame.columns) in (["time"], []):  # a list of pandas' takes its time
+            self._tell_of_files(stream, fill)
             return frames.empty_frame()
         return frame
+
+    def _tell_of_files(self, stream: Stream, fill: Any) -> None:
+        """Warn that an empty table has all its values in files, which no reference in it tells."""
+        keys = [] if _is_asked(fill) else self._external.keys(stream)
+        if keys and set(keys) == set(stream.keys) and self._external.seq_nums(stream):
+            warn(
+                f"the values of {', '.join(map(repr, keys))} of the stream {stream.name!r} are in files of their own; "
+                "table(fill=True) gives them",
+                AssetWarning,
+            )
 
     def stream(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, Any]]:
         """Give all documents, as `documents` does under its present name."""
