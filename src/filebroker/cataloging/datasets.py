@@ -66,6 +66,7 @@ def dataset(
     MissingPackage
         xarray, or dask, is not installed.
     """
+    need("xarray")  # what is missing is told before anything is read
     keys = _chosen(stream.keys, include, exclude)
     if sub_dict not in ("data", "timestamps"):
         raise InvalidOption(f"sub_dict={sub_dict!r} means nothing; it is 'data' or 'timestamps'")

@@ -50,7 +50,7 @@ def export(
         changed: dict[str, Document] = {}
         if new_root is not None:  # before the first document, so that what fails can be repeated
             copied, changed = _copy_files(registry, header, new_root, copy_keywords or {})
-            pairs += copied
+            pairs += dict.fromkeys(copied)  # fields may share a file
         for name, doc in header.plain_documents():
             sink.insert(name, changed.get(doc["uid"], doc) if name in _RESOURCES else doc)
     return pairs

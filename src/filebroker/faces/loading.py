@@ -211,14 +211,14 @@ class Loading:
                     continue
                 frame[key] = pd.Series(values, index=frame.index)
         if len(frame.columns) < 2 and list(frame.columns) in (["time"], []):  # a list of pandas' takes its time
-            self._tell_of_files(stream, fill)
+            self._tell_of_files(stream, stream.keys if keys is None else keys, fill)
             return frames.empty_frame()
         return frame
 
-    def _tell_of_files(self, stream: Stream, fill: Any) -> None:
+    def _tell_of_files(self, stream: Stream, keys: Sequence[str], fill: Any) -> None:
         """Warn that an empty table has all its values in files, which no reference in it tells."""
-        keys = [] if _is_asked(fill) else self._external.keys(stream)
-        if keys and set(keys) == set(stream.keys) and self._external.seq_nums(stream):
+        external = [] if _is_asked(fill) else self._external.keys(stream)
+        if keys and set(keys) <= set(external) and self._external.seq_nums(stream):
             warn(
                 f"the values of {', '.join(map(repr, keys))} of the stream {stream.name!r} are in files of their own; "
                 "table(fill=True) gives them",
