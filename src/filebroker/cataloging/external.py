@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
 
 #: Files of a run that is in progress, or ended so recently, may appear in a moment.
 _RECENT_SECONDS, _PATIENCE_SECONDS = 10.0, 2.0
-#: Of so many runs is kept what their documents tell of external data.
-_KEPT = 8
+#: A run keeps its external data for so many brokers.
+_KEPT = 4
 #: More numbers do not fit the memory of most machines.
 _MOST_ROWS = 50_000_000
 
@@ -88,9 +87,8 @@ class External:
         return self.view().files_of(resource)
 
 
-@lru_cache(maxsize=_KEPT)
 def external_of(run: Run, handlers: Handlers) -> External:
-    """Give the external data of a run; of the last few runs, with what was learned of their files.
+    """Give the external data of a run, with what was learned of its files before.
 
     Parameters
     ----------
@@ -99,7 +97,12 @@ def external_of(run: Run, handlers: Handlers) -> External:
     handlers
         Who reads what, and where roots have moved.
     """
-    return External(run, handlers)
+    known: External | None = run.derived.get(handlers)
+    if known is None:
+        if len(run.derived) >= _KEPT:
+            run.derived.clear()
+        known = run.derived[handlers] = External(run, handlers)
+    return known
 
 
 class ExternalView:

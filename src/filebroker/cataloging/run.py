@@ -39,6 +39,8 @@ class Run:
         self._folder, self.directory = folder, directory
         self._loaded = RunFiles(folder, directory)
         self._reported: set[str] = set()
+        #: What was made of the run for others, by whom it was made for.
+        self.derived: dict[object, Any] = {}
         #: Small tables of a run that does not change any more, by stream, keys and form.
         self.kept_frames: dict[tuple[str, tuple[str, ...] | None, bool], pd.DataFrame] = {}
         self.uid: str = self._loaded.uid

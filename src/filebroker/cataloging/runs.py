@@ -214,7 +214,8 @@ class Runs(ABC):
             try:
                 number = int("" if isinstance(key, bytes) else key)
             except (TypeError, ValueError, OverflowError) as error:
-                raise InvalidKey(f"{key!r:.200} names no run; give a position, a scan_id or a uid") from error
+                hint = " (slices are for a Broker, as in db[-3:])" if isinstance(key, slice) else ""
+                raise InvalidKey(f"{key!r:.200} names no run; give a position, a scan_id or a uid{hint}") from error
             return self.newest(-number) if number < 0 else self.by_scan_id(number)
         if _NUMBER.fullmatch(key) and not self.has_uid(key):
             try:
