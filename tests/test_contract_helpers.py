@@ -767,7 +767,7 @@ def test_a_run_without_projections_says_so():
     run = Broker.named("example").v2[-1]
     assert get_run_projection(run) is None
     assert get_run_projection(run, "nxsas") is None
-    with pytest.raises(ProjectionError, match="no projection named 'nxsas'"):
+    with pytest.raises(ProjectionError, match="has no projections; pass one"):
         project_xarray(run, projection_name="nxsas")
 
 

@@ -3,28 +3,37 @@
 Nothing is recorded before it is asked for, or pickled.  Then the documents go through a catalog in a temporary
 directory, which is removed when neither the catalog nor a run of it is used any more in the process that made it.  What
 was pickled reads that directory, and can be used as long as it is there.
+
+A run that is replaced stays as it was for those who hold it: the others go on in a new directory.
 """
 
+import copy
+import os
 import shutil
 import sys
+import tempfile
 import threading
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from filebroker.assets.handlers import Handlers
 from filebroker.cataloging.catalog import Catalog
+from filebroker.cataloging.recording import mark
 from filebroker.cataloging.run import Run
 from filebroker.cataloging.runs import Runs
 from filebroker.faces.bluesky_run import BlueskyRun
 from filebroker.faces.broker import Broker
 from filebroker.faces.browsing import RunCatalog
-from filebroker.faces.temporary import temp
 from filebroker.finding.entries import Entry
+from filebroker.finding.library import Library
 from filebroker.finding.search import Search
 from filebroker.ground.documents import Document, Pair
 from filebroker.ground.errors import InvalidDocument, NotSupported
+from filebroker.ground.filesystem import Folder
+from filebroker.ground.forks import renew_in_children
 
 __all__ = ["BlueskyInMemoryCatalog", "SingleRunCache"]
 
@@ -35,13 +44,13 @@ class Source:
 
     Attributes
     ----------
-    start : dict
-        The start document.
+    uid : str
+        The uid of its start document.
     documents : callable
-        Gives the names and documents, those of ``start`` first.
+        Gives the names and documents, the start document first.
     """
 
-    start: Document
+    uid: str
     documents: Callable[[], Iterable[Pair]]
 
 
@@ -49,12 +58,17 @@ class Gathered(Runs):
     """Runs that are recorded when they are first asked for."""
 
     def __init__(self) -> None:
-        self._kept = temp().catalog
+        self._kept = _temporary()
         self._prepare()
 
     def _prepare(self) -> None:
         """Make what a copy has of its own."""
         self._pending: dict[str, Source] = {}
+        self.renew_locks()
+        renew_in_children(self)
+
+    def renew_locks(self) -> None:
+        """Make a new lock, after a fork."""
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -74,27 +88,20 @@ class Gathered(Runs):
             Where its documents come from.
         """
         with self._lock:
-            self._pending[source.start["uid"]] = source
+            self._pending[source.uid] = source
 
     def _record(self) -> Catalog:
         """Record the runs that were not asked for before."""
         with self._lock:
+            if any(map(self._kept.has_uid, self._pending)):
+                self._kept = _without(self._kept, self._pending)
             while self._pending:
                 uid, source = next(iter(self._pending.items()))
-                self._remove(uid)
                 # An error of the function is told once; what came before it can be read.
                 del self._pending[uid]
                 for name, doc in source.documents():
                     self._kept.insert(name, doc)
         return self._kept
-
-    def _remove(self, uid: str) -> None:
-        """Remove the run of a uid that is to be recorded again."""
-        recorded = self._kept.of_uid(uid) if self._kept.has_uid(uid) else None
-        if recorded is not None:
-            self._kept.close()
-            shutil.rmtree(self._kept.folder.path(recorded.directory))
-            self._kept.refresh()
 
     def _search(self) -> Search:
         return self._record()._search()
@@ -187,7 +194,7 @@ class BlueskyInMemoryCatalog(RunCatalog):
             run of the catalog is first asked for.
         """
         arguments, keywords = tuple(gen_args), dict(gen_kwargs or {})
-        self._gathered.add(Source(start_doc, lambda: gen_func(*arguments, **keywords)))
+        self._gathered.add(Source(start_doc["uid"], lambda: gen_func(*arguments, **keywords)))
 
 
 class SingleRunCache:
@@ -238,7 +245,7 @@ class SingleRunCache:
         name
             ``start``, ``descriptor``, ...
         doc
-            The document.
+            The document.  It may be modified afterwards, as a RunEngine gives the same one to all.
 
         Raises
         ------
@@ -249,7 +256,7 @@ class SingleRunCache:
             raise InvalidDocument(
                 f"a SingleRunCache takes one run, and {self._complete!r} is stopped already; make another for the next"
             )
-        self._documents.append((name, doc))
+        self._documents.append((name, copy.deepcopy(doc)))
         if name == "stop":
             self._complete = doc["run_start"]
 
@@ -257,12 +264,52 @@ class SingleRunCache:
         """Give the run; None before its stop document has come."""
         if self._run is None and self._complete is not None:
             gathered = Gathered()
-            gathered.add(Source({"uid": self._complete}, lambda: self._documents))
+            gathered.add(Source(self._complete, lambda: self._documents))
             self._run = _broker(gathered, *self._settings, name=None).v2[self._complete]
         return self._run
 
     def __repr__(self) -> str:
         return f"<SingleRunCache {'in progress' if self._complete is None else f'uid={self._complete}'}>"
+
+
+def _temporary() -> Catalog:
+    """Make a catalog in a directory that lasts as long as the catalog or any run of it."""
+    directory = tempfile.mkdtemp(prefix="filebroker-")
+    mark(directory)
+    catalog = Catalog(directory)
+    weakref.finalize(catalog, _forget, catalog.library, os.getpid())
+    catalog.folder = Folder(directory)  # another one than the library's, which may outlive the catalog for a moment
+    weakref.finalize(catalog.folder, _discard, directory, os.getpid())
+    return catalog
+
+
+def _forget(library: Library, owner: int) -> None:
+    if os.getpid() == owner:  # a forked child must not take it away from its parent
+        library.remove()
+
+
+def _discard(directory: str, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _without(catalog: Catalog, uids: Container[str]) -> Catalog:
+    """Make a catalog of the same runs but for some; it shares their files, which are not written to any more."""
+    catalog.close()
+    found = _temporary()
+    for run in catalog:
+        if run.uid not in uids:
+            old, new = (each.folder.path(run.directory) for each in (catalog, found))
+            shutil.copytree(old, new, copy_function=_link)
+    found.refresh()
+    return found
+
+
+def _link(old: str, new: str) -> None:
+    try:
+        os.link(old, new)
+    except OSError:  # not every filesystem has links
+        shutil.copy2(old, new)
 
 
 def _broker(

@@ -218,9 +218,11 @@ class Projector:
 def _own_projection(run: BlueskyRun, name: str | None) -> dict[str, Any]:
     found = get_run_projection(run, name)
     if found is None:
-        named = "only one" if name is None else f"named {name!r}"
         have = [projection.get("name") for projection in _projections(run)]
-        raise ProjectionError(f"{_label(run)} has no projection {named}; it has {have}")
+        which = "more than one projection" if name is None else f"no projection named {name!r}"
+        if not have:
+            raise ProjectionError(f"{_label(run)} has no projections; pass one, as in projection={{...}}")
+        raise ProjectionError(f"{_label(run)} has {which}; say which of {have}, as in projection_name=...")
     return found
 
 

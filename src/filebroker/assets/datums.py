@@ -26,7 +26,7 @@ from filebroker.ground.kinship import akin
 
 _FIRST_WAIT = 0.002  # seconds; each wait is twice as long as the one before
 #: A copy of a remote file is compared with it by each run, after each failure, and else no more often than this.
-_COMPARED_SECONDS = 5.0
+_COMPARED_SECONDS = 1.0
 _mirror = Mirror()
 
 

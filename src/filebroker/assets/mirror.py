@@ -27,8 +27,8 @@ MOST_BYTES = 4 << 30
 _SPARED_SECONDS = 60.0
 #: What filesystems tell of a file that changes with its content, in small letters without - and _.
 _MARKS = frozenset(
-    "size etag lastmodified modified mtime updated created generation versionid md5 md5hash contentmd5 crc32c checksum"
-    " sha256".split()
+    {"size", "etag", "lastmodified", "modified", "mtime", "updated", "created", "generation", "versionid"}
+    | {"md5", "md5hash", "contentmd5", "crc32c", "checksum", "sha256"}
 )
 
 
@@ -149,7 +149,7 @@ class Mirror:
     def _compare(self, url: str, path: str, since: float) -> Copy:
         """Make the copy what the remote file is, unless that was looked up since some time."""
         known = self._copies.get(path)
-        if known is not None and known.compared >= since and _is_as_known(path, known):
+        if known is not None and known.compared > since and _is_as_known(path, known):
             return known
         now = time.monotonic()
         filesystem, name = _reached(url)

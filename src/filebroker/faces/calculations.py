@@ -1,8 +1,8 @@
 """Calculated fields of a projection: values that a function gives, which the field names.
 
 The function may be any that can be imported, so that it can run any program.  Whoever calls may say so; a document may
-not, because whoever wrote it, perhaps long ago and elsewhere, would decide what is executed here.  Calculated fields are
-therefore followed in a projection that is passed, and refused in one that is looked up in the start document.
+not, because whoever wrote it, perhaps long ago and elsewhere, would decide what is executed here.  Calculated fields
+are therefore followed in a projection that is passed, and refused in one that is looked up in the start document.
 """
 
 from collections.abc import Callable, Mapping
@@ -90,6 +90,7 @@ def refuse_calculation(projection_name: str | None, run: BlueskyRun, key: str, m
     name = calculation.get("callable") if isinstance(calculation, Mapping) else calculation
     own = "get_run_projection(run)" if projection_name is None else f"get_run_projection(run, {projection_name!r})"
     raise ProjectionError(
-        f"the start document of run {run.metadata['start']['uid']!r} asks to call {name!r:.200} for the projected field {key!r}. No document "
-        f"may have functions called; if you trust it, pass its projection: project_xarray(run, projection={own})"
+        f"the start document of run {run.metadata['start']['uid']!r} asks to call {name!r:.200} for the projected "
+        f"field {key!r}. No document may have functions called; if you trust it, pass its projection: "
+        f"project_xarray(run, projection={own})"
     )

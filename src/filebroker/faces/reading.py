@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from filebroker.faces.filtering import ALL, as_patterns
 from filebroker.faces.header import Header
-from filebroker.ground.errors import NotSupported
+from filebroker.ground.errors import InvalidKey, NotSupported
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -230,6 +230,8 @@ class Reading:
 
 def listed(headers: Header | Iterable[Header]) -> Iterable[Header]:
     """Give one header or several as several."""
+    if isinstance(headers, int | str):
+        raise InvalidKey(f"give headers, as in db[{headers!r}], and not {headers!r}")
     return [headers] if isinstance(headers, Header) else headers
 
 
