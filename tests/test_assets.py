@@ -1,10 +1,12 @@
 """What resource and datum documents stand for: who reads it, where its files are, and copies of them."""
 
 import copy
+import io
 import os
 import pickle
 import shutil
 import threading
+import time
 import types
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import EntryPoint
@@ -25,6 +27,7 @@ from filebroker.assets import openings
 from filebroker.assets.copies import copy_files, relocated
 from filebroker.assets.datums import Datums
 from filebroker.assets.handlers import Handlers
+from filebroker.assets.mirror import Mirror
 from filebroker.assets.places import inner_path, locate, moved, resolved
 from filebroker.assets.suggestions import PACKAGES, advice
 from filebroker.ground.documents import unpack_datum_page
@@ -922,6 +925,140 @@ def test_a_store_that_cannot_be_reached_is_named():
         Datums(documents, Handlers()).load(only(documents))
 
 
+class Whole(Ramp):
+    """A handler that opens its file once, as those of HDF5 do."""
+
+    def __init__(self, path, **options):
+        super().__init__(path, **options)
+        self.values = np.load(path)
+
+    def __call__(self, **options):
+        return self.values
+
+
+def upload(store, path, values, stop=None):
+    content = io.BytesIO()
+    np.save(content, values)
+    store.pipe(path, content.getvalue()[:stop])
+
+
+def remote(**handlers):
+    documents = pair(spec="WHOLE", root="memory://bucket/changing", resource_path="a.npy")
+    return documents, datums(documents, WHOLE=Whole)
+
+
+def test_a_file_that_was_uploaded_in_part_is_fetched_again(store):
+    documents, loaded = remote()
+    upload(store, "/bucket/changing/a.npy", np.arange(3.0), stop=140)
+    with pytest.raises(UnreadableAsset):
+        loaded.load(only(documents))
+    upload(store, "/bucket/changing/a.npy", np.arange(3.0))
+    assert loaded.load(only(documents)).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("again", [lambda loaded: loaded, lambda loaded: pickle.loads(pickle.dumps(loaded))])
+def test_a_file_that_was_replaced_on_an_object_store_is_fetched_again(store, again, monkeypatch):
+    monkeypatch.setattr("filebroker.assets.datums._COMPARED_SECONDS", 0.0)
+    documents, loaded = remote()
+    for values in ([1.0, 2.0], [3.0, 4.0]):
+        upload(store, "/bucket/changing/a.npy", np.array(values))
+        assert again(loaded).load(only(documents)).tolist() == values
+    store.rm("/bucket/changing/a.npy")
+    with pytest.raises(MissingAsset, match=r"memory://bucket/changing/a\.npy"):
+        again(loaded).load(only(documents))
+
+
+class Listing(Whole):
+    """A handler that opens a file of its own naming, and keeps it open."""
+
+    def __init__(self, path, **options):
+        Ramp.__init__(self, path, **options)
+        self.values = None
+
+    def __call__(self, **options):
+        if self.values is None:
+            self.values = np.load(f"{self.path}_0.npy")
+        return self.values
+
+    def get_file_list(self, kwargs):
+        return [f"{self.path}_0.npy" for _ in kwargs]
+
+
+def test_a_file_of_a_sequence_that_was_replaced_is_read_by_a_handler_that_is_opened_anew(store, monkeypatch):
+    monkeypatch.setattr("filebroker.assets.datums._COMPARED_SECONDS", 0.0)
+    documents = pair(spec="LISTING", root="memory://bucket/listed", resource_path="b")
+    loaded = datums(documents, LISTING=Listing)
+    for values in ([1.0, 2.0], [3.0, 4.0]):
+        upload(store, "/bucket/listed/b_0.npy", np.array(values))
+        assert loaded.load(only(documents)).tolist() == values
+
+
+def test_a_copy_that_is_as_its_original_is_fetched_once(store, monkeypatch):
+    monkeypatch.setattr("filebroker.assets.datums._COMPARED_SECONDS", 0.0)
+    documents, loaded = remote()
+    upload(store, "/bucket/changing/a.npy", np.arange(2.0))
+    fetched, original = [], type(store).get_file
+    monkeypatch.setattr(
+        type(store), "get_file", lambda self, path, *rest, **more: [fetched.append(path), original(self, path, *rest)]
+    )
+    for _ in range(3):
+        loaded.load(only(documents))
+    datums(documents, WHOLE=Whole).load(only(documents))
+    assert len(fetched) == 1
+    assert len(Ramp.opened) == 2
+
+
+def test_the_copies_that_were_not_used_for_longest_are_removed(store, monkeypatch):
+    monkeypatch.setattr("filebroker.assets.mirror.MOST_BYTES", 250)
+    mirror, now = Mirror(), time.time()
+    paths = {}
+    for age, name in ((10, "new"), (300, "old"), (200, "middle"), (0, "last")):
+        store.pipe(f"/bucket/bound/{name}", bytes(100))
+        paths[name], _ = mirror.path(f"memory://bucket/bound/{name}", 0.0)
+        os.utime(paths[name], (now - age, now - age))
+    assert [name for name, path in paths.items() if os.path.exists(path)] == ["new", "last"]
+    mirror.path("memory://bucket/bound/old", 0.0)  # and is there again when it is needed
+    assert os.path.exists(paths["old"])
+
+
+@pytest.mark.parametrize("path", ["{}/sub/x://y/z", "../../../..{}/sub/x://y", "{}/sub/../x://y"])
+def test_a_path_that_only_looks_like_a_url_makes_no_directory(tmp_path, path):
+    documents = pair(spec="RAMP", root="", resource_path=path.format(tmp_path))
+    datums(documents, RAMP=Ramp).load(only(documents))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="no URL"):
+        Mirror().path(path.format(tmp_path), 0.0)
+
+
+def test_a_handler_that_names_files_outside_of_the_mirror_makes_none(store, tmp_path):
+    mirror = Mirror()
+    inside, _ = mirror.path("memory://bucket/x", 0.0)
+    home = Path(inside).parents[2]
+    outside = f"{home}/memory{'/..' * len(home.parts)}{tmp_path}/made/x"
+    assert not mirror.fetch([outside, f"{home}-other/x"], 0.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_datums_of_each_resource_are_looked_through_once(monkeypatch):
+    class Lister(Ramp):
+        def get_file_list(self, kwargs):
+            return [f"{self.path}-{each['index']}" for each in kwargs]
+
+    documents = [each for number in range(40) for each in pair(number, spec="LISTER", resource_path=f"f{number}")]
+    loaded = datums(documents, LISTER=Lister)
+    looks = []
+
+    class Counted(dict):
+        def items(self):
+            looks.append(1)
+            return super().items()
+
+    loaded._datums = Counted(loaded._datums)
+    found = [Path(*loaded.files_of(held)).name for held in loaded.resources]
+    assert found == [f"f{number}-{number}" for number in range(40)]
+    assert len(looks) == 1
+
+
 # Copies
 
 
@@ -1050,3 +1187,10 @@ def test_a_url_is_no_new_root(tmp_path):
     held, files = one_file(tmp_path)
     with pytest.raises(NotSupported, match="s3://bucket"):
         copy_files(held, files, "s3://bucket/x")
+
+
+def test_a_relative_path_tells_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = locate({"root": "images", "resource_path": "a.h5"}, {})
+    assert place.history.endswith(f"was looked for below {tmp_path}")
+    assert "relative" not in locate({"root": "/images", "resource_path": "a.h5"}, {}).history

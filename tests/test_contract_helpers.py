@@ -1,8 +1,10 @@
 """The modules that scripts import by databroker's names, and the page that lists all of them."""
 
 import gc
+import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -409,6 +411,83 @@ def test_a_run_is_replaced_by_another_of_its_uid():
     assert len(catalog["f1"].primary.read()["det"]) == 2
     assert [run.metadata["start"].get("sample") for run in catalog.values()] == ["second", None]
     assert len(catalog.search({"sample": "first"})) == 0
+
+
+@pytest.mark.parametrize("rows", [2, 3000])
+def test_a_run_that_is_held_stays_as_it_was_when_it_is_replaced(rows):
+    catalog = BlueskyInMemoryCatalog()
+    first, second = factories.run(rows=rows, uid="f1"), factories.run(rows=3, uid="f1")
+    upserted(catalog, first)
+    other = upserted(catalog, factories.run(uid="f2", time=1.0))
+    held, stream = catalog["f1"], catalog["f1"].primary
+    place = Path(catalog.v1.catalog.folder.local)
+    upserted(catalog, second)
+    assert len(catalog["f1"].primary.read()["det"]) == 3
+    assert len(held.primary.read()["det"]) == len(stream.read()["det"]) == rows
+    assert len(list(held.documents(fill="no"))) > 2
+    assert len(catalog["f2"].primary.read()["det"]) == 3
+    assert len(other.calls) == 1
+    assert place.exists()
+    del held, stream
+    gc.collect()
+    assert not place.exists()
+
+
+def test_a_replaced_run_without_links_is_copied(monkeypatch):
+    def refuse(old, new):
+        raise OSError("no links here")
+
+    monkeypatch.setattr("os.link", refuse)
+    catalog = BlueskyInMemoryCatalog()
+    for documents in (factories.run(uid="f1"), factories.run(uid="f2")):
+        upserted(catalog, documents)
+    assert len(catalog) == 2
+    upserted(catalog, factories.run(rows=1, uid="f1"))
+    assert sorted(len(run.primary.read()["det"]) for run in catalog.values()) == [1, 3]
+
+
+def test_a_copy_of_a_catalog_in_memory_replaces_its_own_run_alone():
+    catalog = of_catalog()
+    copy = pickle.loads(pickle.dumps(catalog))
+    upserted(copy, factories.run(rows=1, uid="f1"))
+    assert len(copy["f1"].primary.read()["det"]) == 1
+    assert len(catalog["f1"].primary.read()["det"]) == 3
+
+
+def test_a_document_may_be_modified_after_a_cache_took_it():
+    cache, documents = SingleRunCache(), factories.run(rows=1, uid="f1")
+    for name, doc in documents:
+        cache.callback(name, doc)
+        if name == "event":
+            doc["data"]["det"] = 55
+    assert cache.retrieve().primary.read()["det"].values.tolist() == [0.5]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_that_is_forked_while_a_catalog_in_memory_is_read_does_not_wait():
+    catalog = of_catalog()
+    assert len(catalog) == 1
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow():
+        entered.set()
+        leave.wait(30)
+        yield from factories.run(uid="f2")
+
+    catalog.upsert(factories.start(uid="f2"), None, slow)
+    reader = threading.Thread(target=len, args=[catalog])
+    reader.start()
+    entered.wait(30)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        os._exit(len(catalog))
+    try:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    finally:
+        leave.set()
+        reader.join()
 
 
 def test_the_error_of_a_function_is_told_once_and_hides_no_other_run():

@@ -571,6 +571,22 @@ def test_the_files_of_a_resource_can_be_listed(tmp_path: Path) -> None:
     assert listed == [["a.h5"], ["img_0.npy", "img_1.npy"], []]
 
 
+def test_listing_the_files_of_many_resources_puts_the_series_together_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Streamed()
+    for number in range(20):
+        run.datum(run.resource(HDF5, tmp_path / f"{number}.h5"), (0, 1), first=number + 1)
+    assets, made = StreamAssets(run.documents, Handlers()), []
+    original = StreamAssets.series
+    monkeypatch.setattr(StreamAssets, "series", lambda *given: [made.append(1), original(*given)][1])
+    listed = [assets.files_of(doc) for doc in assets.resources]
+    assert [[Path(path).name for path in paths] for paths in listed] == [[f"{number}.h5"] for number in range(20)]
+    assert len(made) == 1
+    assets.handlers.root_map[str(tmp_path)] = "/moved"
+    assert assets.files_of(assets.resources[3]) == ["/moved/3.h5"]
+
+
 # --- what cannot be read -----------------------------------------------------------------------------------------
 
 

@@ -59,9 +59,12 @@ class Place:
     @property
     def history(self) -> str:
         """What became of the root, in words."""
+        told = f"the root map moved it from {self.recorded!r}"
         if self.mapped is None:
-            return f"its root {self.root!r} is not in the root map"
-        return f"the root map moved it from {self.recorded!r}"
+            told = f"its root {self.root!r} is not in the root map"
+        if not self.remote and not os.path.isabs(self.path):
+            told += f"; the path is relative, and was looked for below {os.getcwd()}"
+        return told
 
 
 def locate(resource: Mapping[str, Any], root_map: Mapping[str, str]) -> Place:
