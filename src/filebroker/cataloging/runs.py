@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from filebroker.cataloging.run import Run
 from filebroker.finding.entries import Documents, Entry
 from filebroker.finding.manifest import Manifest
@@ -56,12 +58,28 @@ class Runs(ABC):
     @property
     @abstractmethod
     def catalog(self) -> "Catalog":
-        """The catalog that the runs are of."""
+        """The catalog that the runs are of.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> catalog.search({"plan_name": "scan"}).catalog is catalog
+        True
+        """
 
     @property
     @abstractmethod
     def place(self) -> str:
-        """Where these runs are, for messages."""
+        """Where these runs are, for messages.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> catalog.search({"plan_name": "scan"}).place
+        "search({'plan_name': 'scan'}) in ...example"
+        """
 
     # -- all of them
 
@@ -81,7 +99,16 @@ class Runs(ABC):
         return isinstance(uid, str) and self.has_uid(uid)
 
     def documents(self) -> Iterator[Documents]:
-        """Give the start and stop documents of the runs, newest first, without opening any."""
+        """Give the start and stop documents of the runs, newest first, without opening any.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> newest = next(catalog.documents())
+        >>> newest.start["scan_id"], newest.stop["exit_status"]
+        (22, 'success')
+        """
         return self._search().documents()
 
     # -- one of them
@@ -100,6 +127,13 @@ class Runs(ABC):
             There are fewer runs.
         InvalidLookup
             The number is less than 1.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> catalog.newest(1).start["plan_name"], catalog.newest(2).start["plan_name"]
+        ('scan', 'adaptive_scan')
         """
         if number < 1:
             raise InvalidLookup(f"newest({number}) means nothing; 1 is the newest run, 2 the one before it")
@@ -128,6 +162,13 @@ class Runs(ABC):
             No run has it.
         InvalidKey
             It is no integer.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> catalog.by_scan_id(20)
+        <Run '17856673-...': count, sealed, streams baseline, primary>
         """
         if not isinstance(scan_id, int):
             raise InvalidKey(f"{scan_id!r:.200} is no scan_id; give an integer")
@@ -139,16 +180,43 @@ class Runs(ABC):
         return run
 
     def has_uid(self, uid: str) -> bool:
-        """Tell whether there is a run of exactly that uid."""
+        """Tell whether there is a run of exactly that uid.
+
+        Parameters
+        ----------
+        uid
+            The whole uid.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> catalog.has_uid("17856673"), catalog.has_uid(catalog.newest(1).uid)
+        (False, True)
+        """
         return self.of_uid(uid) is not None
 
     def of_uid(self, uid: str) -> Run | None:
         """Give the run of exactly that uid, None if there is none.
 
+        Parameters
+        ----------
+        uid
+            The whole uid.
+
         Raises
         ------
         InvalidKey
             It is no string.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> catalog.of_uid("17856673") is None
+        True
+        >>> catalog.of_uid(catalog.newest(1).uid).start["scan_id"]
+        22
         """
         if not isinstance(uid, str):
             raise InvalidKey(f"{uid!r:.200} is no uid; give a string")
@@ -170,6 +238,13 @@ class Runs(ABC):
             No uid begins so.
         AmbiguousPrefix
             Several do; the message lists them.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> catalog.by_uid("17856673")
+        <Run '17856673-...': count, sealed, streams baseline, primary>
         """
         run = self.of_uid(prefix)
         if run is not None:
@@ -209,10 +284,17 @@ class Runs(ABC):
             Several uids begin so; the message lists them.
         InvalidKey
             The key is neither a number nor a string.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> [catalog.lookup(key).start["scan_id"] for key in (-1, 20, "764e842f")]
+        [22, 20, 21]
         """
         if not isinstance(key, str):
             try:
-                number = int("" if isinstance(key, bytes) else key)
+                number = int("" if isinstance(key, bytes) or np.ndim(key) else key)
             except (TypeError, ValueError, OverflowError) as error:
                 hint = " (slices are for a Broker, as in db[-3:])" if isinstance(key, slice) else ""
                 raise InvalidKey(f"{key!r:.200} names no run; give a position, a scan_id or a uid{hint}") from error
@@ -258,6 +340,15 @@ class Runs(ABC):
             The search cannot be understood.
         QueryTimeout
             A regular expression takes too long; raised when the runs are looked for, not here.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> len(catalog.search({"plan_name": "scan"})), len(catalog.search(text="LaB6"))
+        (5, 4)
+        >>> len(catalog.search({"plan_name": "scan"}).search({"num_points": {"$gt": 10}}, since="2026"))
+        3
         """
         if query is not None and not isinstance(query, Mapping):
             hint = f"; words go into text={query!r:.50}" if isinstance(query, str) else ""
@@ -273,6 +364,17 @@ class Runs(ABC):
         ----------
         search
             How the search was written, to be shown; by default it is described.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> catalog.search({"plan_name": "scan"}).explain()
+        search     search({'plan_name': 'scan'})
+        runs       22, of which 22 in the time range
+        index      none is made for so few runs
+        looked at  22 start documents
+        answers    5 in ... ms
         """
         return self._search().explain(search or repr(self))
 
@@ -295,6 +397,15 @@ class Runs(ABC):
         ------
         InvalidQuery
             A column is no string.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> catalog.to_dataframe(["scan_id", "sample.name"])[["scan_id", "sample.name"]].head(1)
+                                              scan_id  sample.name
+        uid
+        0a00d92c-cc6c-493b-b077-dc52149005ab       22  good sample
         """
         from filebroker.cataloging import overviews
 
@@ -311,6 +422,13 @@ class Runs(ABC):
             One row a key, dotted for nested ones, the most frequent first.  ``runs`` is the number of runs
             that have it, ``types`` the types of its values, ``values`` the number of different strings, numbers
             and booleans (10,000 stands for that many or more), and ``commonest`` the most frequent of them.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> catalog.keys_seen().loc[["operator", "sample.name"], "commonest"].to_list()
+        [['Chen', 'Bert', 'Ana'], ['good sample', ...]]
         """
         from filebroker.cataloging import overviews
 
@@ -331,6 +449,16 @@ class Selection(Runs):
     ------
     InvalidQuery
         The search cannot be understood.
+
+    Examples
+    --------
+    >>> from filebroker import Broker
+    >>> catalog = Broker.named("example").catalog
+    >>> scans = catalog.search({"plan_name": "scan"})
+    >>> scans
+    <Selection of search({'plan_name': 'scan'})>
+    >>> [run.start["scan_id"] for run in scans]
+    [22, 11, 8, 5, 2]
     """
 
     def __init__(self, source: Runs, query: Mapping[str, Any], text: str | None, since: object, until: object) -> None:
@@ -354,12 +482,33 @@ class Selection(Runs):
         return f"<{type(self).__name__} of {self.described}>"
 
     def explain(self, search: str = "") -> Explanation:
-        """Tell how these runs are found; see `Runs.explain`."""
+        """Tell how these runs are found; see `Runs.explain`.
+
+        Parameters
+        ----------
+        search
+            How the search was written, to be shown; by default it is `described`.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> catalog.search({"plan_name": "scan"}).explain("db(plan_name='scan')").search
+        "db(plan_name='scan')"
+        """
         return super().explain(search or self.described)
 
     @property
     def described(self) -> str:
-        """The search, and those before it, as one would write them; what is long is cut."""
+        """The search, and those before it, as one would write them; what is long is cut.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> catalog.search({"plan_name": "scan"}).search(text="LaB6").described
+        "search({'plan_name': 'scan'}) and search(text='LaB6')"
+        """
         parts = [repr(self._query)] if self._query else []
         parts += [f"text={self._text!r}"] if self._text is not None else []
         parts += [f"since={times.local(self._low)!r}"] if self._low > -math.inf else []
@@ -370,7 +519,15 @@ class Selection(Runs):
 
     @property
     def place(self) -> str:
-        """Where these runs are, for messages."""
+        """Where these runs are, for messages.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> catalog.search({"plan_name": "scan"}).place
+        "search({'plan_name': 'scan'}) in ...example"
+        """
         return f"{self.described} in {self.catalog.place}"
 
     def _condition(self) -> list[Condition]:
@@ -398,7 +555,15 @@ class Selection(Runs):
 
     @property
     def catalog(self) -> "Catalog":
-        """The catalog that was searched."""
+        """The catalog that was searched.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> catalog.search({"plan_name": "scan"}).catalog is catalog
+        True
+        """
         return self._source.catalog
 
 
