@@ -1164,3 +1164,22 @@ def test_pages_of_a_flyer_are_rows_of_a_dataset() -> None:
     run = recorded([("start", begun), ("descriptor", primary), *pages, ("stop", stop(begun))])
     assert run.primary.read()["n"].values.tolist() == [1, 2, 3, 4, 5]
     assert sum(name == "event_page" for name, _ in run.documents(fill="no")) == 5
+
+
+def test_a_field_that_only_later_descriptors_have_is_lazy_with_gaps(frames: type[Frames]) -> None:
+    begun = make.start()
+    image = make.data_key("array", shape=[3, 4], external="FILESTORE:", dtype_numpy="<i4")
+    first, second = make.descriptor(begun, ["det"]), make.descriptor(begun, {"det": "number", "image": image})
+    resource = make.resource(begun, spec="FRAMES")
+    datum = make.datum(resource, 0)
+    documents = [
+        *(("start", begun), ("descriptor", first), ("event", make.event(first, 1))),
+        *(("descriptor", second), ("resource", resource), ("datum", datum)),
+        ("event", make.event(second, 2, {"det": 0.5, "image": datum["datum_id"]})),
+        ("stop", make.stop(begun)),
+    ]
+    stream = recorded(documents, FRAMES=frames).primary
+    lazy = stream.to_dask()["image"]
+    assert lazy.shape == (2, 3, 4)
+    np.testing.assert_array_equal(lazy.values, stream.read()["image"].values)
+    assert np.isnan(lazy.values[0]).all()

@@ -46,7 +46,8 @@ class DelayedColumn:
             first = next((value for value in column if not is_missing(value)), None)
             shape, dtype = (), np.dtype(object)
             if isinstance(first, np.ndarray | np.generic):
-                shape, dtype = first.shape, first.dtype
+                known = column.dtype  # by now, and with room for events that have none
+                shape, dtype = first.shape, first.dtype if known is None else known
         self.shape: tuple[int, ...] = (len(column), *shape)
         self.dtype: np.dtype[Any] = np.dtype("float64") if dtype is None else dtype
         self._because = " (for want of dtype_numpy in the descriptor)" if dtype is None else ""

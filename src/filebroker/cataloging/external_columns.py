@@ -192,6 +192,8 @@ class HeldColumn(ExternalColumn):
 
     def __init__(self, values: list[Any]) -> None:
         self._values = values
+        #: Whether no event has any.
+        self.is_empty = all(value is None for value in values)
         arrays = [np.asarray(value) for value in values if value is not None]
         shapes = {array.shape for array in arrays}
         self.shape = shapes.pop() if len(shapes) == 1 else None
@@ -217,6 +219,7 @@ class JoinedColumn(ExternalColumn):
 
     def __init__(self, parts: Sequence[ExternalColumn]) -> None:
         self._parts = parts
+        self._full = [part for part in parts if not (isinstance(part, HeldColumn) and part.is_empty)]
         self._ends = list(accumulate(len(part) for part in parts))
 
     def __len__(self) -> int:
@@ -225,14 +228,17 @@ class JoinedColumn(ExternalColumn):
     @property
     def shape(self) -> tuple[int, ...] | None:  # type: ignore[override]
         """The shape of one value, if it is the same in all parts."""
-        shapes = {part.shape for part in self._parts}
+        shapes = {part.shape for part in self._full}
         return shapes.pop() if len(shapes) == 1 else None
 
     @property
     def dtype(self) -> "np.dtype[Any] | None":  # type: ignore[override]
         """A type that holds the values of all parts."""
-        dtypes = [dtype for part in self._parts if (dtype := part.dtype) is not None]
-        return np.result_type(*dtypes) if dtypes and len(dtypes) == len(self._parts) else None
+        dtypes = [dtype for part in self._full if (dtype := part.dtype) is not None]
+        if not dtypes or len(dtypes) < len(self._full):
+            return None
+        dtype = np.result_type(*dtypes)
+        return dtype if len(self._full) == len(self._parts) else _with_gaps(dtype)
 
     def _value(self, row: int) -> Any:
         which = bisect_right(self._ends, row)
