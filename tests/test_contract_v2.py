@@ -20,7 +20,7 @@ from bluesky import RunEngine, plan_stubs as bps, preprocessors as bpp
 from bluesky.plans import count, scan
 from event_model import UndefinedAssetSpecification
 
-from factories import T0, datum, descriptor, event, event_page, resource, run as whole_run, start, stop
+from factories import T0, data_key, datum, descriptor, event, event_page, resource, run as whole_run, start, stop
 from filebroker import Broker, temp
 from filebroker.cataloging import arrays
 from filebroker.faces import documents as document_classes
@@ -1167,16 +1167,16 @@ def test_pages_of_a_flyer_are_rows_of_a_dataset() -> None:
 
 
 def test_a_field_that_only_later_descriptors_have_is_lazy_with_gaps(frames: type[Frames]) -> None:
-    begun = make.start()
-    image = make.data_key("array", shape=[3, 4], external="FILESTORE:", dtype_numpy="<i4")
-    first, second = make.descriptor(begun, ["det"]), make.descriptor(begun, {"det": "number", "image": image})
-    resource = make.resource(begun, spec="FRAMES")
-    datum = make.datum(resource, 0)
+    begun = start()
+    image = data_key("array", shape=[3, 4], external="FILESTORE:", dtype_numpy="<i4")
+    first, second = descriptor(begun, ["det"]), descriptor(begun, {"det": "number", "image": image})
+    held = resource(begun, spec="FRAMES")
+    frame = datum(held, 0)
     documents = [
-        *(("start", begun), ("descriptor", first), ("event", make.event(first, 1))),
-        *(("descriptor", second), ("resource", resource), ("datum", datum)),
-        ("event", make.event(second, 2, {"det": 0.5, "image": datum["datum_id"]})),
-        ("stop", make.stop(begun)),
+        *(("start", begun), ("descriptor", first), ("event", event(first, 1))),
+        *(("descriptor", second), ("resource", held), ("datum", frame)),
+        ("event", event(second, 2, {"det": 0.5, "image": frame["datum_id"]})),
+        ("stop", stop(begun)),
     ]
     stream = recorded(documents, FRAMES=frames).primary
     lazy = stream.to_dask()["image"]

@@ -79,8 +79,9 @@ def _stacked_arrays(values: Sequence[Any], cells: list[Array]) -> Array:
     if len({cell.shape for cell in cells}) == 1 and (len(kinds) == 1 or kinds <= set("biuf")):
         if len(cells) == len(values):
             return np.stack(cells)
-        if kinds <= set("iuf"):
-            result = np.full((len(values), *cells[0].shape), np.nan)
+        if kinds <= set("biufc"):
+            dtype = np.result_type(np.float64, *(cell.dtype for cell in cells))
+            result = np.full((len(values), *cells[0].shape), np.nan, dtype)
             result[[row for row, value in enumerate(values) if not is_missing(value)]] = cells
             return result
     remaining = iter(cells)

@@ -187,6 +187,11 @@ class Catalog(Runs):
         ------
         ReadOnlyCatalog
             The catalog was opened for reading, or is not on a local disk.
+
+        Examples
+        --------
+        >>> catalog = Catalog("my_beamtime")
+        >>> catalog.seal_interrupted()
         """
         if self.read_only or self.folder.local is None:
             raise ReadOnlyCatalog(f"the catalog {self.folder.url} was opened for reading; nothing can be sealed")
@@ -240,6 +245,15 @@ class Catalog(Runs):
             It was inserted before with different content.  The same content again changes nothing.
         StorageError
             The filesystem refused.  Everything inserted before is safe.
+
+        Examples
+        --------
+        >>> from filebroker import temp
+        >>> catalog = temp().catalog
+        >>> catalog.insert("start", {"uid": "84d9ee44", "time": 1763821925.0})
+        >>> catalog.newest(1)
+        <Run '84d9ee44': a run, live, streams none>
+        >>> catalog.close()
         """
         recording = self._recording
         if recording is None:
@@ -266,6 +280,15 @@ class Catalog(Runs):
         """Stop recording, and close what was opened to find runs; the catalog can still be read.
 
         Runs without a stop document are sealed when the catalog is next opened.
+
+        Examples
+        --------
+        >>> from filebroker import temp
+        >>> catalog = temp().catalog
+        >>> catalog.insert("start", {"uid": "84d9ee44", "time": 1763821925.0})
+        >>> catalog.close()
+        >>> len(catalog)
+        1
         """
         if self._recording is not None:
             self._recording.close()
@@ -277,12 +300,26 @@ class Catalog(Runs):
 
     @property
     def catalog(self) -> "Catalog":
-        """The catalog itself."""
+        """The catalog itself.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> catalog.catalog is catalog
+        True
+        """
         return self
 
     @property
     def place(self) -> str:
-        """Where the catalog is, for messages."""
+        """Where the catalog is, for messages.
+
+        Examples
+        --------
+        >>> Catalog("my_beamtime").place
+        '...my_beamtime, which does not exist yet; check the path'
+        """
         return (
             self.folder.url if self.folder.exists() else f"{self.folder.url}, which does not exist yet; check the path"
         )
@@ -324,6 +361,13 @@ class Catalog(Runs):
         -------
         Survey
             What was found: ``added``, ``changed``, ``removed`` and ``unreadable``.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> catalog.refresh()
+        <Survey: 0 added, 0 changed, 0 removed, 0 unreadable>
         """
         library = self.library
         library.sync()
@@ -340,11 +384,28 @@ class Catalog(Runs):
         ----------
         progress
             Is called with what is being done, how far it has come, and of how much.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> catalog.reindex()
+        >>> len(catalog)
+        22
         """
         self.library.reindex(progress)
 
     def clear_cache(self) -> None:
-        """Forget what is kept of this catalog on this machine; it is made anew when it is needed."""
+        """Forget what is kept of this catalog on this machine; it is made anew when it is needed.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> catalog.clear_cache()
+        >>> len(catalog)
+        22
+        """
         self.library.clear()
 
     def _run(self, directory: str) -> Run | None:

@@ -33,6 +33,15 @@ class Run:
     ------
     DamagedRun
         The run has no readable start document.
+
+    Examples
+    --------
+    >>> from filebroker import Broker
+    >>> run = Broker.named("example").catalog.newest(1)
+    >>> run
+    <Run '0a00d92c-...': scan, sealed, streams baseline, primary>
+    >>> run["primary"].to_pandas(["motor", "det"]).shape
+    (11, 3)
     """
 
     def __init__(self, folder: Folder, directory: str) -> None:
@@ -74,32 +83,80 @@ class Run:
 
     @property
     def start(self) -> Document:
-        """The start document."""
+        """The start document.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").catalog.newest(1)
+        >>> run.start["plan_name"], run.start["scan_id"]
+        ('scan', 22)
+        """
         return self._loaded.start
 
     @property
     def size(self) -> int:
-        """How many bytes its documents have, those in pages left out."""
+        """How many bytes its documents have, those in pages left out.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").catalog.newest(1)
+        >>> run.size
+        5128
+        """
         return self._loaded.size
 
     @property
     def state(self) -> str:
-        """``sealed``, ``interrupted`` (its recording was cut short) or ``live``."""
+        """``sealed``, ``interrupted`` (its recording was cut short) or ``live``.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").catalog.newest(1)
+        >>> run.state
+        'sealed'
+        """
         return self.files.state
 
     @property
     def stop(self) -> Document | None:
-        """The stop document, None while there is none."""
+        """The stop document, None while there is none.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").catalog.newest(1)
+        >>> run.stop["exit_status"], run.stop["num_events"]
+        ('success', {'baseline': 2, 'primary': 11})
+        """
         return self.files.stop
 
     @property
     def descriptors(self) -> list[Document]:
-        """The descriptors, oldest first."""
+        """The descriptors, oldest first.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").catalog.newest(1)
+        >>> [descriptor["name"] for descriptor in run.descriptors]
+        ['baseline', 'primary']
+        """
         return self.files.descriptors
 
     @property
     def stream_names(self) -> list[str]:
-        """The names of the streams, in the order of their first descriptors."""
+        """The names of the streams, in the order of their first descriptors.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").catalog.newest(1)
+        >>> run.stream_names
+        ['baseline', 'primary']
+        """
         return self.files.stream_names
 
     def __getitem__(self, name: str) -> "Stream":
@@ -120,6 +177,14 @@ class Run:
         """Give every document as ``(name, document)``, in the order in which they were inserted.
 
         The documents are what `event_model.sanitize_doc` makes of those inserted.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").catalog.newest(1)
+        >>> name, doc = next(run.documents())
+        >>> name, doc["scan_id"]
+        ('start', 22)
         """
         files = self.files
         yield from files.documents()
@@ -130,6 +195,13 @@ class Run:
 
         Nothing comes before what it refers to, the events of all streams come by ascending time, and the
         stop document comes last.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").catalog.newest(1)
+        >>> [name for name, _ in run.singles()]
+        ['start', 'descriptor', 'event', 'descriptor', 'event', ..., 'event', 'stop']
         """
         files = self.files
         files.hold()
@@ -148,6 +220,15 @@ class Stream:
         Its files.
     name
         The stream's name.
+
+    Examples
+    --------
+    >>> from filebroker import Broker
+    >>> stream = Broker.named("example").catalog.newest(1)["primary"]
+    >>> stream
+    <Stream 'primary' of run '0a00d92c-...': det, motor, motor_setpoint>
+    >>> len(stream)
+    11
     """
 
     def __init__(self, run: Run, files: RunFiles, name: str) -> None:
@@ -163,16 +244,40 @@ class Stream:
 
     @cached_property
     def descriptors(self) -> list[Document]:
-        """The stream's descriptors, oldest first."""
+        """The stream's descriptors, oldest first.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> stream = Broker.named("example").catalog.newest(1)["primary"]
+        >>> [list(descriptor["hints"]) for descriptor in stream.descriptors]
+        [['det', 'motor']]
+        """
         return self._files.descriptors_of(self.name)
 
     @property
     def keys(self) -> list[str]:
-        """The data keys, in the order of the descriptors."""
+        """The data keys, in the order of the descriptors.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> stream = Broker.named("example").catalog.newest(1)["primary"]
+        >>> stream.keys
+        ['det', 'motor', 'motor_setpoint']
+        """
         return self._files.data_keys(self.name)
 
     def events(self) -> Iterator[Document]:
-        """Give the events in order, those of event pages one by one."""
+        """Give the events in order, those of event pages one by one.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> stream = Broker.named("example").catalog.newest(1)["primary"]
+        >>> next(stream.events())["data"]
+        {'det': 0.606..., 'motor': -1.0, 'motor_setpoint': -1.0}
+        """
         for _, event in self._files.event_items(self.name):
             yield event
         self.run._report(self._files)
@@ -181,7 +286,16 @@ class Stream:
         return self._files.count_events(self.name)
 
     def descriptor_uids(self) -> list[str]:
-        """Give the uid of each event's descriptor, in order."""
+        """Give the uid of each event's descriptor, in order.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> stream = Broker.named("example").catalog.newest(1)["primary"]
+        >>> uids = stream.descriptor_uids()
+        >>> len(uids), set(uids) == {stream.descriptors[0]["uid"]}
+        (11, True)
+        """
         return [uid for page in self._files.pages(self.name, "descriptors") for uid in page.descriptors()]
 
     def values(self, key: str) -> Iterator[Any]:
@@ -196,6 +310,13 @@ class Stream:
         ------
         object
             A number, string, list, dict or None, as it was inserted; an array as `numpy.ndarray`.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> stream = Broker.named("example").catalog.newest(1)["primary"]
+        >>> list(stream.values("motor"))
+        [-1.0, -0.8, ..., 0.8, 1.0]
         """
         for page in self._files.pages(self.name, "data", [key]):
             for item in page.data_columns:
@@ -217,6 +338,13 @@ class Stream:
         -------
         dict
             For each data key one time an event, in seconds since 1970; None for an event without the key.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> stream = Broker.named("example").catalog.newest(1)["primary"]
+        >>> stream.timestamps(["det"])
+        {'det': [1795369748.6384165, ..., 1795369748.6596186]}
         """
         result: dict[str, list[float | None]] = {key: [] for key in (self.keys if keys is None else keys)}
         for page in self._files.pages(self.name, "timestamps"):
@@ -241,6 +369,16 @@ class Stream:
         pandas.DataFrame
             One row an event, in order.  The index is ``seq_num``.  The columns are ``time`` (seconds since
             1970, UTC, unless ``datetimes``) and the data keys.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> stream = Broker.named("example").catalog.newest(1)["primary"]
+        >>> stream.to_pandas(["motor", "det"]).head(2)
+                         time  motor       det
+        seq_num
+        1        1.795370e+09   -1.0  0.606531
+        2        1.795370e+09   -0.8  0.726149
         """
         from filebroker.cataloging import frames
 

@@ -1,6 +1,6 @@
 """What is done about external data in the events of a run: nothing, reading them, or promising to."""
 
-from collections.abc import Mapping
+from collections.abc import KeysView, Mapping
 from typing import Any
 
 from filebroker.cataloging.datasets import delayed_values
@@ -58,7 +58,11 @@ class Filling:
         if uid not in self._delayed:
             name = next(stream_name(doc) for doc in self._run.descriptors if doc["uid"] == uid)
             self._delayed[uid] = _DelayedStream(self._run[name], self._external)
-        return self._delayed[uid].fill(event, sources)
+        delayed = self._delayed[uid]
+        # What the event alone says is external has no column to promise.
+        undeclared = sources.keys() - delayed.keys
+        filled = self._view.fill(event, undeclared) if undeclared else event
+        return delayed.fill(filled, {key: source for key, source in sources.items() if key in delayed.keys})
 
 
 class _DelayedStream:
@@ -71,6 +75,11 @@ class _DelayedStream:
         self._rows: dict[tuple[int, float], list[int]] = {}
         for row, item in enumerate(zip(frame.index, times, strict=True)):
             self._rows.setdefault(item, []).append(row)
+
+    @property
+    def keys(self) -> KeysView[str]:
+        """The fields that there are arrays of."""
+        return self._arrays.keys()
 
     def fill(self, event: Document, sources: Mapping[str, str]) -> Document:
         rows = self._rows[event["seq_num"], event["time"]]

@@ -36,4 +36,5 @@ def _both(error: type[_Error], other: type[Exception]) -> type[_Error]:
         return error, self.args  # pickle finds no class that was made here
 
     bases: tuple[Any, ...] = (error, other)
-    return type(error.__name__, bases, {"__doc__": error.__doc__, "__module__": __name__, "__reduce__": reduced})
+    told = {"__doc__": error.__doc__, "__module__": error.__module__}  # so that its name is one to import
+    return type(error.__name__, bases, {**told, "__reduce__": reduced})
