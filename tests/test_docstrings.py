@@ -17,6 +17,9 @@ MODULES = ("core", "discovery", "glue", "in_memory", "pivot", "projector", "quer
 _INNER = "nobody but filebroker itself has a use for it"
 _UNINSTALLED = "its example takes a package that the tests do not install, and is not run"
 
+#: The sections of a docstring as numpydoc has them, those of classes alone left out.
+ORDER = ("", "Parameters", "Returns", "Yields", "Other Parameters", "Raises", "Warns", "Notes", "Examples")
+
 #: Names that show no example, or none that is run, and why.
 WITHOUT_EXAMPLE = {
     "assets.handlers.Handlers.renew_locks": _INNER,
@@ -107,6 +110,12 @@ def test_every_public_function_tells_of_its_parameters(name: str) -> None:
 @pytest.mark.parametrize("name", WITHOUT_EXAMPLE)
 def test_what_needs_no_example_is_public_and_documented_and_has_none(name: str) -> None:
     assert _lacks(PUBLIC[name]) in ("no example", "an example that is not run")
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_sections_of_a_docstring_come_in_numpydocs_order(name: str) -> None:
+    titles = [title for title in _sections(PUBLIC[name]) if title in ORDER]
+    assert titles == sorted(titles, key=ORDER.index)
 
 
 def test_the_names_that_people_meet_first_are_looked_at() -> None:

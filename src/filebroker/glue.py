@@ -26,6 +26,12 @@ def read_header(header: Header) -> list[Any]:
     ------
     MissingPackage
         glue is not installed.
+
+    Examples
+    --------
+    >>> from filebroker import Broker
+    >>> read_header(Broker.named("example")[-1])  # doctest: +SKIP
+    [Data (label: baseline_0a00d92c-...), Data (label: primary_0a00d92c-...)]
     """
     try:
         glue: Any = import_module("glue.core.data")

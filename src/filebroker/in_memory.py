@@ -192,6 +192,14 @@ class BlueskyInMemoryCatalog(RunCatalog):
         gen_func, gen_args, gen_kwargs
             A function, and its arguments, that gives all names and documents of the run.  It is called once, when a
             run of the catalog is first asked for.
+
+        Examples
+        --------
+        >>> start = {"uid": "84d9ee44", "time": 1763821925.0}
+        >>> catalog = BlueskyInMemoryCatalog()
+        >>> catalog.upsert(start, None, lambda: [("start", start)])
+        >>> list(catalog)
+        ['84d9ee44']
         """
         arguments, keywords = tuple(gen_args), dict(gen_kwargs or {})
         self._gathered.add(Source(start_doc["uid"], lambda: gen_func(*arguments, **keywords)))
@@ -251,6 +259,13 @@ class SingleRunCache:
         ------
         InvalidDocument
             The stop document came before; a cache takes one run.
+
+        Examples
+        --------
+        >>> cache = SingleRunCache()
+        >>> cache.callback("start", {"uid": "84d9ee44", "time": 1763821925.0})
+        >>> cache
+        <SingleRunCache in progress>
         """
         if self._complete is not None:
             raise InvalidDocument(
@@ -261,7 +276,16 @@ class SingleRunCache:
             self._complete = doc["run_start"]
 
     def retrieve(self) -> BlueskyRun | None:
-        """Give the run; None before its stop document has come."""
+        """Give the run; None before its stop document has come.
+
+        Examples
+        --------
+        >>> cache = SingleRunCache()
+        >>> cache.callback("start", {"uid": "84d9ee44", "time": 1763821925.0})
+        >>> cache.callback("stop", {"uid": "5cc1", "time": 1763821926.0, "run_start": "84d9ee44"})
+        >>> cache.retrieve().metadata["start"]["uid"]
+        '84d9ee44'
+        """
         if self._run is None and self._complete is not None:
             gathered = Gathered()
             gathered.add(Source(self._complete, lambda: self._documents))

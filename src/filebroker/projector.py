@@ -139,6 +139,13 @@ class Projector:
         ProjectionError
             The run has no such projection, or several, or one that is none; or a function to calculate a field with
             cannot be called, or may not because the projection was not passed.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> projection = {"projection": {"who": {"type": "linked", "location": "start", "field": "operator"}}}
+        >>> Projector(metadata_cb=print).project(Broker.named("example").v2[-1], projection)
+        who Chen
         """
         calculate: Calculate = get_calculated_value
         if projection is None:
@@ -308,6 +315,17 @@ def get_xarray_config_field(
     ------
     KeyError, IndexError
         The projection has no such value.
+
+    Examples
+    --------
+    >>> from filebroker import Broker
+    >>> events = {"type": "linked", "location": "event", "stream": "primary", "field": "det"}
+    >>> where = {"location": "configuration", "config_index": 0, "config_device": "det"}
+    >>> centre = events | where | {"field": "det_center"}
+    >>> projection = {"projection": {"counts": events, "centre": centre}}
+    >>> dataset, issues = project_xarray(Broker.named("example").v2[-1], projection=projection)
+    >>> get_xarray_config_field(dataset, "counts", 0, "det", "det_center")
+    0
     """
     return dataset[projection_field].attrs["configuration"][config_index][device][field]
 

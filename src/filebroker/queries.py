@@ -22,17 +22,37 @@ class Query(Mapping[str, Any]):
 
     It reads like the dict of MongoDB's query language that it stands for, and is equal to it.  It can be pickled, and
     like a dict it is not hashable.
+
+    Examples
+    --------
+    >>> query = TimeRange(since="2026-11-22", timezone="UTC")
+    >>> query == {"time": {"$gte": 1795305600.0}}
+    True
+    >>> list(query)
+    ['time']
     """
 
     @property
     @abstractmethod
     def query(self) -> dict[str, Any]:
-        """The query in MongoDB's language."""
+        """The query in MongoDB's language.
+
+        Examples
+        --------
+        >>> TimeRange(since="2026-11-22", timezone="UTC").query
+        {'time': {'$gte': 1795305600.0}}
+        """
 
     @property
     @abstractmethod
     def kwargs(self) -> dict[str, Any]:
-        """The arguments that make an equal query."""
+        """The arguments that make an equal query.
+
+        Examples
+        --------
+        >>> TimeRange(since="2026-11-22", timezone="UTC").kwargs
+        {'since': '2026-11-22', 'until': None, 'timezone': 'UTC'}
+        """
 
     def __getitem__(self, key: str) -> Any:
         return self.query[key]
@@ -102,12 +122,24 @@ class TimeRange(Query):
 
     @property
     def query(self) -> dict[str, Any]:
-        """The query in MongoDB's language; ``{}`` without limits."""
+        """The query in MongoDB's language; ``{}`` without limits.
+
+        Examples
+        --------
+        >>> TimeRange(since="2026-11-22", timezone="UTC").query
+        {'time': {'$gte': 1795305600.0}}
+        """
         return {"time": dict(self._limits)} if self._limits else {}
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """The arguments, as they were given."""
+        """The arguments, as they were given.
+
+        Examples
+        --------
+        >>> TimeRange(since="2026-11-22", timezone="UTC").kwargs
+        {'since': '2026-11-22', 'until': None, 'timezone': 'UTC'}
+        """
         since, until = self._given
         return {"since": since, "until": until, "timezone": self.timezone}
 
@@ -134,10 +166,22 @@ class TextQuery(Query):
 
     @property
     def query(self) -> dict[str, Any]:
-        """The query in MongoDB's language."""
+        """The query in MongoDB's language.
+
+        Examples
+        --------
+        >>> TextQuery("LaB6").query
+        {'$text': {'$search': 'LaB6'}}
+        """
         return {"$text": {"$search": self.text}}
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """The argument."""
+        """The argument.
+
+        Examples
+        --------
+        >>> TextQuery("LaB6").kwargs
+        {'text_search': 'LaB6'}
+        """
         return {"text_search": self.text}

@@ -124,6 +124,13 @@ def ensure_path_exists(path: str | os.PathLike[str], exist_ok: bool = True) -> N
     ------
     FileExistsError
         It exists, and ``exist_ok`` is false.
+
+    Examples
+    --------
+    >>> import os
+    >>> ensure_path_exists("beamtime/november")
+    >>> os.path.isdir("beamtime/november")
+    True
     """
     os.makedirs(path, exist_ok=exist_ok)
 

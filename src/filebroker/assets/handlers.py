@@ -93,7 +93,14 @@ class Handlers:
 
     @property
     def handler_reg(self) -> Mapping[str, Any]:
-        """A live mapping of specs to handlers, which cannot be changed; a handler is imported when it is asked for."""
+        """A live mapping of specs to handlers, which cannot be changed; a handler is imported when it is asked for.
+
+        Examples
+        --------
+        >>> handlers = Handlers({"DOCT": "doct:Document"}, discover=False)
+        >>> handlers.handler_reg["DOCT"]
+        <class 'doct.Document'>
+        """
         return _Registered(self)
 
     def state(self) -> Hashable:
@@ -115,7 +122,14 @@ class Handlers:
         return self._changes, tuple((str(root), str(place)) for root, place in list(self.root_map.items()))
 
     def specs(self) -> set[str]:
-        """Give the specs that have a handler; none is imported for that."""
+        """Give the specs that have a handler; none is imported for that.
+
+        Examples
+        --------
+        >>> handlers = Handlers({"DOCT": "doct:Document"}, discover=False)
+        >>> handlers.specs()
+        {'DOCT'}
+        """
         with self._lock:
             return set(self._given) | (set(self._entry_points()) - self._removed)
 
@@ -133,6 +147,12 @@ class Handlers:
         ------
         MissingHandler
             There is none, or it cannot be imported.  It is also event-model's `UndefinedAssetSpecification`.
+
+        Examples
+        --------
+        >>> handlers = Handlers({"DOCT": "doct:Document"}, discover=False)
+        >>> handlers.find("DOCT")
+        <class 'doct.Document'>
         """
         with self._lock:
             if spec not in self._loaded:
@@ -177,7 +197,20 @@ class Handlers:
             self._loaded.pop(spec, None)
 
     def deregister_handler(self, spec: str) -> None:
-        """Have no handler read a spec any more; if there is none, that is no error."""
+        """Have no handler read a spec any more; if there is none, that is no error.
+
+        Parameters
+        ----------
+        spec
+            The spec of resources.
+
+        Examples
+        --------
+        >>> handlers = Handlers({"DOCT": "doct:Document"}, discover=False)
+        >>> handlers.deregister_handler("DOCT")
+        >>> handlers.specs()
+        set()
+        """
         with self._lock:
             self._given.pop(spec, None)
             self._loaded.pop(spec, None)
@@ -191,6 +224,12 @@ class Handlers:
         -----
         FilebrokerWarning
             A handler cannot be imported.
+
+        Examples
+        --------
+        >>> handlers = Handlers({"DOCT": "doct:Document"}, discover=False)
+        >>> handlers.usable()
+        {'DOCT': <class 'doct.Document'>}
         """
         found = {}
         for spec in sorted(self.specs()):

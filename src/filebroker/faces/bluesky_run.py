@@ -81,19 +81,43 @@ class BlueskyRun:
 
     @property
     def uid(self) -> str:
-        """The run's unique id."""
+        """The run's unique id.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").v2[-1]
+        >>> run.uid == run.metadata["start"]["uid"]
+        True
+        """
         return self.run.uid
 
     @property
     def name(self) -> str:
-        """The run's unique id, which is its name in a catalog."""
+        """The run's unique id, which is its name in a catalog.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").v2[-1]
+        >>> run.name == run.uid
+        True
+        """
         return self.uid
 
     # There is no attribute "start": programs tell by it a header from a run of version 2.
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The documents ``start`` and ``stop``; the latter is None while there is none."""
+        """The documents ``start`` and ``stop``; the latter is None while there is none.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").v2[-1]
+        >>> run.metadata["start"]["scan_id"], run.metadata["stop"]["exit_status"]
+        (22, 'success')
+        """
         start, stop = self.run.start, self.run.stop
         return {
             "start": Start(self.transformed("start", start)),
@@ -102,7 +126,15 @@ class BlueskyRun:
 
     @property
     def cat(self) -> "RunCatalog":
-        """The catalog that the run was found in."""
+        """The catalog that the run was found in.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").v2[-1]
+        >>> run.cat
+        <RunCatalog 'example': 22 runs at ...>
+        """
         return self._broker.v2
 
     catalog_object = cat
@@ -114,19 +146,42 @@ class BlueskyRun:
         -------
         dict
             ``name``, ``container``, ``metadata`` and what else such entries have.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").v2[-1]
+        >>> run.describe()["container"]
+        'bluesky-run'
         """
         return described(self)
 
     @property
     def v1(self) -> "Header":
-        """The run as databroker v1 gives it."""
+        """The run as databroker v1 gives it.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").v2[-1]
+        >>> run.v1
+        <Header ... scan_id=22, scan, success, streams: baseline, primary>
+        """
         from filebroker.faces.header import Header
 
         return Header(self._broker, self.run)  # type: ignore[arg-type]
 
     @property
     def v2(self) -> "BlueskyRun":
-        """The run itself."""
+        """The run itself.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").v2[-1]
+        >>> run.v2 is run
+        True
+        """
         return self
 
     # -- streams
@@ -167,19 +222,51 @@ class BlueskyRun:
         return name in self.run.stream_names
 
     def keys(self) -> list[str]:
-        """Give the names of the streams."""
+        """Give the names of the streams.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").v2[-1]
+        >>> run.keys()
+        ['baseline', 'primary']
+        """
         return list(self)
 
     def values(self) -> list[BlueskyEventStream]:
-        """Give the streams."""
+        """Give the streams.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").v2[-1]
+        >>> [len(stream) for stream in run.values()]
+        [2, 11]
+        """
         return [self[name] for name in self]
 
     def items(self) -> list[tuple[str, BlueskyEventStream]]:
-        """Give names and streams."""
+        """Give names and streams.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").v2[-1]
+        >>> {name: len(stream) for name, stream in run.items()}
+        {'baseline': 2, 'primary': 11}
+        """
         return [(name, self[name]) for name in self]
 
     def configure_new(self) -> "BlueskyRun":
-        """Give the run itself, so that one need not know whether this is a run or an entry of a catalog."""
+        """Give the run itself, so that one need not know whether this is a run or an entry of a catalog.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").v2[-1]
+        >>> run() is run
+        True
+        """
         return self
 
     get = __call__ = configure_new
@@ -230,12 +317,37 @@ class BlueskyRun:
             yield name, doc if kind is None else kind(self.transformed(name, doc))
 
     def canonical(self, *, fill: str, strict_order: bool = True) -> Iterator[Pair]:
-        """Give all documents, as `documents` does under its present name."""
+        """Give all documents, as `documents` does under its present name.
+
+        Parameters
+        ----------
+        fill, strict_order
+            As for `documents`.
+
+        Examples
+        --------
+        Write instead:
+
+        >>> from filebroker import Broker
+        >>> name, doc = next(Broker.named("example").v2[-1].documents(fill="no"))
+        >>> name
+        'start'
+        """
         _warn_of_new_name("canonical")
         return self.documents(fill=fill, strict_order=strict_order)
 
     def read_canonical(self) -> Iterator[Pair]:
-        """Give all documents with external data read, as ``documents(fill="yes")`` does."""
+        """Give all documents with external data read, as ``documents(fill="yes")`` does.
+
+        Examples
+        --------
+        Write instead:
+
+        >>> from filebroker import Broker
+        >>> name, doc = next(Broker.named("example").v2[-1].documents(fill="yes"))
+        >>> name
+        'start'
+        """
         _warn_of_new_name("read_canonical")
         return self.documents(fill="yes")
 
@@ -248,6 +360,14 @@ class BlueskyRun:
             ``start``, ``descriptor``, ...
         doc
             The document.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").v2[-1]
+        >>> run.cat.v1.transforms["start"] = lambda doc: {**doc, "operator": "Ana"}
+        >>> run.transformed("start", {"uid": "84d9ee44"})
+        {'uid': '84d9ee44', 'operator': 'Ana'}
         """
         return transformed(self._broker.transforms, name, doc)
 
@@ -260,6 +380,13 @@ class BlueskyRun:
             Documents of this run, events in pages.
         fill
             As for `documents`.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").v2[-1]
+        >>> [name for name, doc in run.filled(run.documents(fill="no"), "yes")][:3]
+        ['start', 'descriptor', 'event_page']
         """
         filling = Filling(self.run, self.external, fill)
         singles = (
@@ -273,7 +400,15 @@ class BlueskyRun:
 
     @cached_property
     def external(self) -> External:
-        """The data that the run has in files of their own."""
+        """The data that the run has in files of their own.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").v2[-1]
+        >>> run.external.keys(run.run["primary"])  # all is in its events
+        []
+        """
         return external_of(self.run, self._broker.handlers)
 
     def get_file_list(self, resource: Mapping[str, Any]) -> list[str]:
@@ -288,12 +423,29 @@ class BlueskyRun:
         ------
         MissingHandler
             Nothing is registered that can tell.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> run = Broker.named("example").v2[-1]
+        >>> [run.get_file_list(doc) for name, doc in run.documents(fill="no") if name == "resource"]
+        []
         """
         return self.external.files_of(resource)
 
     # -- what a run has not
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise `NotSupported`: the data of a run are those of its streams.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> Broker.named("example").v2[-1].read()
+        Traceback (most recent call last):
+            ...
+        filebroker.ground.errors.NotSupported: a run has no data but those of its streams; ...
+        """
         raise NotSupported(f"a run has no data but those of its streams; read one of them, as in run[{self._first!r}]")
 
     read = to_dask = persist = _refuse

@@ -4,8 +4,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from itertools import islice
-from typing import TYPE_CHECKING, Any, NoReturn, overload
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from filebroker.assets.handlers import Handlers
 from filebroker.cataloging.catalog import Catalog
@@ -24,9 +23,6 @@ from filebroker.finding.survey import Survey
 from filebroker.ground.documents import Document
 from filebroker.ground.errors import (
     InvalidConfig,
-    InvalidKey,
-    InvalidLookup,
-    NotEnoughRuns,
     NotSupported,
     QueryTimeout,
 )
@@ -187,6 +183,12 @@ class Broker(Searching, Reading):
             The runs.
         name
             A name for people.
+
+        Examples
+        --------
+        >>> db = Broker.named("example")
+        >>> db.over(db.runs.search({"plan_name": "fly"}))[-1].start["scan_id"]
+        17
         """
         other = type(self)(runs, name=name)
         other._take_after(self)
@@ -219,22 +221,50 @@ class Broker(Searching, Reading):
 
     @property
     def runs(self) -> Runs:
-        """The runs behind the prompt: a catalog, or what a search of one found."""
+        """The runs behind the prompt: a catalog, or what a search of one found.
+
+        Examples
+        --------
+        >>> db = Broker.named("example")
+        >>> len(db.runs)
+        22
+        """
         return self._runs
 
     @property
     def catalog(self) -> Catalog:
-        """The catalog behind the prompt."""
+        """The catalog behind the prompt.
+
+        Examples
+        --------
+        >>> db = Broker.named("example")
+        >>> db.catalog
+        <Catalog '...example'>
+        """
         return self._runs.catalog
 
     @property
     def v1(self) -> "Broker":
-        """The broker itself, for scripts that ask for version 1."""
+        """The broker itself, for scripts that ask for version 1.
+
+        Examples
+        --------
+        >>> db = Broker.named("example")
+        >>> db.v1 is db
+        True
+        """
         return self
 
     @cached_property
     def v2(self) -> RunCatalog:
-        """The same runs as a mapping that can be searched with `RunCatalog.search`."""
+        """The same runs as a mapping that can be searched with `RunCatalog.search`.
+
+        Examples
+        --------
+        >>> db = Broker.named("example")
+        >>> db.v2
+        <RunCatalog 'example': 22 runs at ...>
+        """
         return RunCatalog(self, self._runs, self.name)
 
     # -- recording
@@ -255,6 +285,15 @@ class Broker(Searching, Reading):
         ------
         FilebrokerError
             As for `Catalog.insert`.
+
+        Examples
+        --------
+        >>> from filebroker import temp
+        >>> db = temp()
+        >>> db.insert("start", {"uid": "84d9ee44", "time": 1763821925.0, "plan_name": "count"})
+        >>> db[-1].start["plan_name"]
+        'count'
+        >>> db.close()
         """
         if name in ("bulk_events", "bulk_datum"):
             warnings.warn(f"{name} is an old form; its parts are stored one by one", UserWarning, stacklevel=2)
@@ -266,7 +305,17 @@ class Broker(Searching, Reading):
         return CatalogSerializer(self.catalog) if self._given_serializer is None else self._given_serializer
 
     def close(self) -> None:
-        """Stop recording; see `Catalog.close`."""
+        """Stop recording; see `Catalog.close`.
+
+        Examples
+        --------
+        >>> from filebroker import temp
+        >>> db = temp()
+        >>> db.insert("start", {"uid": "84d9ee44", "time": 1763821925.0})
+        >>> db.close()
+        >>> db[-1].start["uid"]  # it can still be read
+        '84d9ee44'
+        """
         self.catalog.close()
 
     # -- documents and external data
@@ -280,6 +329,13 @@ class Broker(Searching, Reading):
             ``start``, ``descriptor``, ...
         doc
             The document.
+
+        Examples
+        --------
+        >>> db = Broker.named("example")
+        >>> db.transforms["start"] = lambda doc: {**doc, "operator": "Ana"}
+        >>> db.hand_out("start", {"uid": "84d9ee44"})
+        {'uid': '84d9ee44', 'operator': 'Ana'}
         """
         return self.prepare_hook(name, transformed(self.transforms, name, doc))
 
@@ -296,7 +352,15 @@ class Broker(Searching, Reading):
 
     @property
     def fs(self) -> Registry:
-        """The registry under its old name."""
+        """The registry under its old name.
+
+        Examples
+        --------
+        Write instead:
+
+        >>> Broker.named("example").reg.root_map
+        {}
+        """
         warnings.warn("Broker.fs has a new name: Broker.reg", UserWarning, stacklevel=2)
         return self.reg
 
@@ -359,7 +423,26 @@ class Broker(Searching, Reading):
         return exporting.export_size(listed(headers))
 
     def fill_event(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Raise `NotSupported`; ask for filled documents instead, as in ``header.documents(fill=True)``."""
+        """Raise `NotSupported`; ask for filled documents instead, as in ``header.documents(fill=True)``.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Ignored.
+
+        Raises
+        ------
+        NotSupported
+            Always.
+
+        Examples
+        --------
+        >>> db = Broker.named("example")
+        >>> db.fill_event(next(db[-1].events()))
+        Traceback (most recent call last):
+            ...
+        filebroker.ground.errors.NotSupported: events are not filled in place; ...
+        """
         raise NotSupported("events are not filled in place; ask for filled ones, as in header.documents(fill=True)")
 
     fill_events = fill_event
@@ -367,7 +450,14 @@ class Broker(Searching, Reading):
     # -- finding
 
     def refresh(self) -> Survey:
-        """Find runs that were copied into the catalog, or removed from it, by hand; see `Catalog.refresh`."""
+        """Find runs that were copied into the catalog, or removed from it, by hand; see `Catalog.refresh`.
+
+        Examples
+        --------
+        >>> db = Broker.named("example")
+        >>> db.refresh()
+        <Survey: 0 added, 0 changed, 0 removed, 0 unreadable>
+        """
         return self.catalog.refresh()
 
     def keys_seen(self) -> "pd.DataFrame":
@@ -379,62 +469,6 @@ class Broker(Searching, Reading):
         'string'
         """
         return self._runs.keys_seen()
-
-    @overload
-    def __getitem__(self, key: int | str) -> Header: ...
-    @overload
-    def __getitem__(self, key: slice) -> list[Header]: ...
-    @overload
-    def __getitem__(self, key: Iterable[Any]) -> list[Any]: ...
-    def __getitem__(self, key: Any) -> Any:
-        """Give a run by its position, its scan_id or the beginning of its uid.
-
-        Parameters
-        ----------
-        key
-            A negative integer counts from the newest run.  Any other integer is a scan_id, the newest of
-            that number.  A string is a uid or the beginning of one; of digits alone, a scan_id.  A slice
-            such as ``db[-5:]`` gives a list, newest first.  An iterable of keys gives a list.
-            A header is given back.
-
-        Returns
-        -------
-        Header, or list of Header
-            The run, or the runs.
-
-        Raises
-        ------
-        NotEnoughRuns
-            The position reaches further back than there are runs.
-        RunNotFound
-            No run has that scan_id or uid.
-        AmbiguousPrefix
-            Several uids begin so; the message lists them.
-        InvalidLookup
-            A slice that counts from the oldest run.
-        InvalidKey
-            The key is none of these.
-        """
-        if isinstance(key, slice):
-            return self._slice(key)
-        if isinstance(key, str):
-            return Header(self, self._runs.lookup(key))
-        if isinstance(key, Header):
-            return key
-        if isinstance(key, bytes) or key is None:
-            raise InvalidKey(f"{key!r:.200} names no run; give a position, a scan_id or a uid")
-        if isinstance(key, Iterable):
-            return [self[item] for item in key]
-        return Header(self, self._runs.lookup(key))
-
-    def _slice(self, key: slice) -> list[Header]:
-        """Give the headers of a slice, all from one look at the catalog."""
-        indices = _indices(key)
-        reach = -min(indices, default=0)
-        newest = list(islice(self._runs, reach))
-        if len(newest) < reach:
-            raise NotEnoughRuns(f"Catalog only contains {len(newest)} runs. It is {self._runs.place}")
-        return [Header(self, newest[-index - 1]) for index in reversed(indices)]
 
     # A broker has no length and is no list of runs: db() gives them all.
     __iter__ = None
@@ -455,17 +489,12 @@ class Broker(Searching, Reading):
         -------
         dict
             The results under the fetchers' names.
+
+        Examples
+        --------
+        >>> db = Broker.named("example")
+        >>> db.external_fetchers["took"] = lambda start, stop: stop["time"] - start["time"]
+        >>> db.fetch_external({"time": 3.0}, {"time": 5.0})
+        {'took': 2.0}
         """
         return {name: fetch(start, stop) for name, fetch in self.external_fetchers.items()}
-
-
-def _indices(key: slice) -> list[int]:
-    """Give the positions that a slice stands for, oldest first."""
-    start, stop, step = key.start, key.stop, key.step
-    if start is None or start >= 0 or (stop is not None and stop > 0):
-        written = ":".join("" if part is None else str(part) for part in (start, stop))
-        written += "" if step is None else f":{step}"
-        raise InvalidLookup(
-            f"db[{written}] would count from the oldest run; a slice counts back from the newest, as in db[-5:]"
-        )
-    return list(range(start, stop or 0, step or 1))

@@ -71,12 +71,28 @@ class RunCatalog:
 
     @property
     def v1(self) -> "Broker":
-        """The version 1 face of the same runs."""
+        """The version 1 face of the same runs.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").v2
+        >>> catalog.v1
+        <Broker 'example' at ...>
+        """
         return self._broker
 
     @property
     def v2(self) -> "RunCatalog":
-        """The catalog itself."""
+        """The catalog itself.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").v2
+        >>> catalog.v2 is catalog
+        True
+        """
         return self
 
     def __eq__(self, other: object) -> bool:
@@ -91,28 +107,68 @@ class RunCatalog:
 
     @property
     def runs(self) -> Runs:
-        """The runs behind this face."""
+        """The runs behind this face.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").v2
+        >>> len(catalog.runs)
+        22
+        """
         return self._runs
 
     def configure_new(self) -> "RunCatalog":
-        """Give the catalog itself, so that one need not know whether this is a catalog or an entry of one."""
+        """Give the catalog itself, so that one need not know whether this is a catalog or an entry of one.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").v2
+        >>> catalog() is catalog
+        True
+        """
         return self
 
     get = __call__ = configure_new
 
     def describe(self) -> dict[str, Any]:
-        """Tell what this is, as an entry of an intake catalog does."""
+        """Tell what this is, as an entry of an intake catalog does.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").v2
+        >>> catalog.describe()["name"], catalog.describe()["container"]
+        ('example', 'catalog')
+        """
         return described(self)
 
     @property
     def paths(self) -> list[str]:
-        """Where the runs are: the URL of the catalog."""
+        """Where the runs are: the URL of the catalog.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").v2
+        >>> catalog.paths
+        ['...example']
+        """
         return [self._runs.catalog.folder.url]
 
     def force_reload(self) -> None:
         """Find runs that were copied into the catalog, or removed from it, by hand.
 
         Runs that are recorded are found without it.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").v2
+        >>> catalog.force_reload()
+        >>> len(catalog)
+        22
         """
         self._runs.catalog.refresh()
 
@@ -122,12 +178,30 @@ class RunCatalog:
 
     @property
     def handler_registry(self) -> Mapping[str, Any]:
-        """Who reads external data: classes by spec, which change as handlers are registered."""
+        """Who reads external data: classes by spec, which change as handlers are registered.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").v2
+        >>> catalog.register_handler("MY_CAMERA", dict)
+        >>> catalog.handler_registry["MY_CAMERA"]
+        <class 'dict'>
+        """
         return self._broker.handlers.handler_reg
 
     @property
     def root_map(self) -> dict[str, str]:
-        """Where the roots of resources have moved; change it in place."""
+        """Where the roots of resources have moved; change it in place.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").v2
+        >>> catalog.root_map["/nsls2/data"] = "/media/disk"
+        >>> catalog.root_map
+        {'/nsls2/data': '/media/disk'}
+        """
         return self._broker.handlers.root_map
 
     def register_handler(self, spec: str, handler: Any, overwrite: bool = False) -> None:
@@ -146,6 +220,14 @@ class RunCatalog:
         ------
         DuplicateHandler
             Another one is registered, and ``overwrite`` is not set.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").v2
+        >>> catalog.register_handler("MY_CAMERA", dict)  # a class of yours
+        >>> "MY_CAMERA" in catalog.handler_registry
+        True
         """
         self._broker.handlers.register_handler(spec, handler, overwrite)
 
@@ -156,6 +238,15 @@ class RunCatalog:
         ----------
         spec
             The kind; one that is not registered is passed over.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").v2
+        >>> catalog.register_handler("MY_CAMERA", dict)
+        >>> catalog.deregister_handler("MY_CAMERA")
+        >>> "MY_CAMERA" in catalog.handler_registry
+        False
         """
         self._broker.handlers.deregister_handler(spec)
 
@@ -180,6 +271,14 @@ class RunCatalog:
             The query cannot be understood.
         QueryTimeout
             A regular expression takes too long.  This comes later, when the answers are asked for.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").v2
+        >>> scans = catalog.search({"plan_name": "scan"})
+        >>> len(scans), len(scans.search({"operator": "Chen"}))
+        (5, 1)
         """
         try:
             conditions = dict(query)
@@ -224,15 +323,39 @@ class RunCatalog:
         return len(self._runs)
 
     def keys(self) -> Iterator[str]:
-        """Give the uids, newest run first."""
+        """Give the uids, newest run first.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").v2
+        >>> next(catalog.keys()) == catalog[-1].uid
+        True
+        """
         return iter(self)
 
     def values(self) -> Iterator[BlueskyRun]:
-        """Give the runs, newest first, each opened when it is asked for."""
+        """Give the runs, newest first, each opened when it is asked for.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").v2
+        >>> next(catalog.values())
+        <BlueskyRun uid='...'>
+        """
         return (BlueskyRun(self._broker, run) for run in self._runs)
 
     def items(self) -> Iterator[tuple[str, BlueskyRun]]:
-        """Give uids and runs, newest first."""
+        """Give uids and runs, newest first.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").v2
+        >>> {uid: run.metadata["start"]["scan_id"] for uid, run in catalog.items()}
+        {'...': 22, '...': 21, ...}
+        """
         return ((run.uid, run) for run in self.values())
 
     def __repr__(self) -> str:

@@ -64,17 +64,34 @@ class Discovered(Mapping[str, Any]):
     ----------
     name
         A name for people.
+
+    Examples
+    --------
+    >>> catalog["example"]
+    <RunCatalog 'example': 22 runs at ...>
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def look(self) -> Entries:
-        """Give what is there at this moment."""
+        """Give what is there at this moment.
+
+        Examples
+        --------
+        >>> "example" in catalog.look().openers
+        True
+        """
         raise NotImplementedError
 
     def searched(self) -> str:
-        """Say where entries are looked for."""
+        """Say where entries are looked for.
+
+        Examples
+        --------
+        >>> print(catalog.searched())
+        Installed packages offer catalogs as ... Configurations are looked for in ...
+        """
         raise NotImplementedError
 
     def __getitem__(self, name: str) -> Any:
@@ -139,10 +156,20 @@ class Discovered(Mapping[str, Any]):
         return self.look().listed
 
     def reload(self) -> None:
-        """Do nothing: entries are looked for anew each time."""
+        """Do nothing: entries are looked for anew each time.
+
+        Examples
+        --------
+        >>> catalog.reload()
+        """
 
     def force_reload(self) -> None:
-        """Do nothing: entries are looked for anew each time."""
+        """Do nothing: entries are looked for anew each time.
+
+        Examples
+        --------
+        >>> catalog.force_reload()
+        """
 
 
 class EntrypointsCatalog(Discovered):
@@ -154,6 +181,11 @@ class EntrypointsCatalog(Discovered):
         A name for people.
     paths
         Directories of installed packages to look through; None for those of this Python.
+
+    Examples
+    --------
+    >>> EntrypointsCatalog(paths=["my_packages"])
+    <entry points: nothing>
     """
 
     def __init__(self, name: str = "entry points", *, paths: Sequence[str] | None = None) -> None:
@@ -161,7 +193,13 @@ class EntrypointsCatalog(Discovered):
         self._paths = paths
 
     def look(self) -> Entries:
-        """Give the entry points, none of them loaded."""
+        """Give the entry points, none of them loaded.
+
+        Examples
+        --------
+        >>> EntrypointsCatalog(paths=["my_packages"]).look().listed
+        []
+        """
         if self._paths is None:
             found = importlib.metadata.entry_points(group=_GROUP)
             return Entries({entry.name: entry.load for entry in found})
@@ -170,7 +208,13 @@ class EntrypointsCatalog(Discovered):
         return Entries({entry.name: entry.load for entry in offered if entry.group == _GROUP})
 
     def searched(self) -> str:
-        """Say which entry points are looked through."""
+        """Say which entry points are looked through.
+
+        Examples
+        --------
+        >>> EntrypointsCatalog().searched()
+        "Installed packages offer catalogs as entry points of the group 'intake.catalogs'"
+        """
         return f"Installed packages offer catalogs as entry points of the group {_GROUP!r}"
 
 
@@ -188,6 +232,11 @@ class ConfigCatalog(Discovered):
     -----
     FilebrokerWarning
         There is something wrong in the directories that are given.
+
+    Examples
+    --------
+    >>> ConfigCatalog()["example"]
+    <RunCatalog 'example': 22 runs at ...>
     """
 
     def __init__(self, name: str = "configurations", *, paths: Sequence[str] | None = None) -> None:
@@ -197,14 +246,26 @@ class ConfigCatalog(Discovered):
             self._warn(self.look())
 
     def look(self) -> Entries:
-        """Give the configurations, none of them opened."""
+        """Give the configurations, none of them opened.
+
+        Examples
+        --------
+        >>> "example" in ConfigCatalog().look().openers
+        True
+        """
         found, problems = configs.survey(self._paths)
         # Programs take the only catalog that is listed for the user's; the example is not.
         shipped = {name for name, config in found.items() if configs.is_shipped(config.file or "")}
         return Entries({name: partial(_opened, found[name]) for name in sorted(found)}, problems, shipped)
 
     def searched(self) -> str:
-        """Say where configurations are looked for."""
+        """Say where configurations are looked for.
+
+        Examples
+        --------
+        >>> ConfigCatalog(paths=["my_configurations"]).searched()
+        'Configurations are looked for in my_configurations'
+        """
         return f"Configurations are looked for in {', '.join(self._paths or configs.search_path())}"
 
 
@@ -212,10 +273,21 @@ class YamlCatalog(Discovered):
     """The sources of the YAML files on Intake's search path, see `catalog_search_path`.
 
     Those with the driver ``filebroker`` are ours; Intake opens the others.
+
+    Examples
+    --------
+    >>> "my_beamtime" in yaml_catalogs
+    False
     """
 
     def look(self) -> Entries:
-        """Give the sources, none of them opened; of two with one name, the first."""
+        """Give the sources, none of them opened; of two with one name, the first.
+
+        Examples
+        --------
+        >>> "my_beamtime" in yaml_catalogs.look().openers
+        False
+        """
         files, problems = catalog_files()
         found: dict[str, Source] = {}
         for file in files:
@@ -231,7 +303,13 @@ class YamlCatalog(Discovered):
         return Entries({name: partial(_open_source, source) for name, source in found.items()}, problems)
 
     def searched(self) -> str:
-        """Say where Intake's catalog files are looked for."""
+        """Say where Intake's catalog files are looked for.
+
+        Examples
+        --------
+        >>> print(yaml_catalogs.searched())
+        Catalog files of Intake are looked for in ...
+        """
         return f"Catalog files of Intake are looked for in {', '.join(catalog_search_path())}"
 
 
@@ -244,6 +322,11 @@ class MergedCatalog(Discovered):
         What to merge.
     name
         A name for people.
+
+    Examples
+    --------
+    >>> MergedCatalog([ConfigCatalog(), yaml_catalogs])["example"]
+    <RunCatalog 'example': 22 runs at ...>
     """
 
     def __init__(self, catalogs: Sequence[Discovered], name: str = "catalogs") -> None:
@@ -251,7 +334,13 @@ class MergedCatalog(Discovered):
         self._catalogs = list(catalogs)
 
     def look(self) -> Entries:
-        """Give what is there at this moment."""
+        """Give what is there at this moment.
+
+        Examples
+        --------
+        >>> "example" in catalog.look().openers
+        True
+        """
         merged = Entries()
         for catalog in self._catalogs:
             found = catalog.look()
@@ -261,7 +350,13 @@ class MergedCatalog(Discovered):
         return merged
 
     def searched(self) -> str:
-        """Say where entries are looked for."""
+        """Say where entries are looked for.
+
+        Examples
+        --------
+        >>> MergedCatalog([ConfigCatalog(paths=["mine"]), ConfigCatalog(paths=["yours"])]).searched()
+        'Configurations are looked for in mine. Configurations are looked for in yours'
+        """
         return ". ".join(catalog.searched() for catalog in self._catalogs)
 
 

@@ -86,7 +86,15 @@ class BlueskyEventStream:
 
     @property
     def descriptors(self) -> list[Descriptor]:
-        """The stream's descriptors, oldest first."""
+        """The stream's descriptors, oldest first.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> stream = Broker.named("example").v2[-1].primary
+        >>> [sorted(doc["data_keys"]) for doc in stream.descriptors]
+        [['det', 'motor', 'motor_setpoint']]
+        """
         return [Descriptor(self._run.transformed("descriptor", doc)) for doc in self._stream.descriptors]
 
     @property
@@ -95,11 +103,27 @@ class BlueskyEventStream:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The documents ``start``, ``stop`` (None while there is none) and ``descriptors``."""
+        """The documents ``start``, ``stop`` (None while there is none) and ``descriptors``.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> stream = Broker.named("example").v2[-1].primary
+        >>> stream.metadata["start"]["plan_name"], len(stream.metadata["descriptors"])
+        ('scan', 1)
+        """
         return {**self._run.metadata, "descriptors": self.descriptors}
 
     def describe(self) -> dict[str, Any]:
-        """Tell what this is, as an entry of an intake catalog does."""
+        """Tell what this is, as an entry of an intake catalog does.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> stream = Broker.named("example").v2[-1].primary
+        >>> stream.describe()["name"], stream.describe()["container"]
+        ('primary', 'bluesky-event-stream')
+        """
         return described(self)
 
     def __len__(self) -> int:
@@ -124,6 +148,13 @@ class BlueskyEventStream:
         ------
         MissingHandler, UnknownDatum, MissingAsset, UnreadableAsset
             External data cannot be read.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> stream = Broker.named("example").v2[-1].primary
+        >>> stream.read()["motor"].values[:3].tolist()
+        [-1.0, -0.8, -0.6]
         """
         return self._open(lazy=False)
 
@@ -134,11 +165,26 @@ class BlueskyEventStream:
         -------
         xarray.Dataset
             As `read` gives it.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> stream = Broker.named("example").v2[-1].primary
+        >>> float(stream.to_dask()["motor"].max().compute())
+        1.0
         """
         return self._open(lazy=True)
 
     def read_chunked(self) -> "xarray.Dataset":
-        """Give what `to_dask` gives, under the name that intake has for it."""
+        """Give what `to_dask` gives, under the name that intake has for it.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> stream = Broker.named("example").v2[-1].primary
+        >>> float(stream.read_chunked()["motor"].max().compute())
+        1.0
+        """
         return self.to_dask()
 
     def _open(self, *, lazy: bool) -> "xarray.Dataset":
@@ -157,6 +203,13 @@ class BlueskyEventStream:
         ----------
         **options
             ``include``, ``exclude``, ``sub_dict`` or ``configuration_for``; those not given stay as they are.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> stream = Broker.named("example").v2[-1].primary
+        >>> list(stream.configure_new(exclude=["motor_setpoint"]).read())
+        ['det', 'motor']
         """
         if not options:
             return self
@@ -167,24 +220,57 @@ class BlueskyEventStream:
 
     @property
     def timestamps(self) -> "BlueskyEventStream":
-        """The times at which the values were taken, in place of the values."""
+        """The times at which the values were taken, in place of the values.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> stream = Broker.named("example").v2[-1].primary
+        >>> stream.timestamps.read()["motor"].dtype
+        dtype('float64')
+        """
         return self.configure_new(sub_dict="timestamps")
 
     @property
     def config(self) -> "Configurations":
-        """The configuration of each device, repeated for each event."""
+        """The configuration of each device, repeated for each event.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> stream = Broker.named("example").v2[-1].primary
+        >>> stream.config["motor"].read()["motor_velocity"].values[:3].tolist()
+        [1, 1, 1]
+        """
         return Configurations(self)
 
     @property
     def config_timestamps(self) -> "Configurations":
-        """The times at which the configuration of each device was taken."""
+        """The times at which the configuration of each device was taken.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> stream = Broker.named("example").v2[-1].primary
+        >>> list(stream.config_timestamps["motor"].read())
+        ['motor_velocity', 'motor_acceleration']
+        """
         return Configurations(self.timestamps)
 
     # -- documents
 
     @property
     def npartitions(self) -> int | None:
-        """The number of parts of `read_partition` when it was last called; None before that."""
+        """The number of parts of `read_partition` when it was last called; None before that.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> stream = Broker.named("example").v2[-1].primary
+        >>> part = stream.read_partition({"index": 0, "fill": "no"})
+        >>> stream.npartitions
+        4
+        """
         return len(next(reversed(self._partitions.values()))) if self._partitions else None
 
     def read_partition(self, partition: Mapping[str, Any]) -> list[Pair]:
@@ -206,6 +292,15 @@ class BlueskyEventStream:
         ------
         InvalidOption
             ``partition_size`` is no positive number, or ``index`` or ``fill`` is missing.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> stream = Broker.named("example").v2[-1].primary
+        >>> [name for name, doc in stream.read_partition({"index": 0, "fill": "no"})]
+        ['start', 'descriptor']
+        >>> [name for name, doc in stream.read_partition({"index": 1, "fill": "no", "partition_size": 2})]
+        ['event_page', 'event_page']
         """
         size = partition.get("partition_size", "auto")
         size = _PARTITION_PAGES if size == "auto" else size

@@ -9,7 +9,15 @@ from filebroker.ground.documents import Document, stream_name as stream_of
 
 
 class ALL:
-    """Stands for all streams where the name of one is asked for."""
+    """Stands for all streams where the name of one is asked for.
+
+    Examples
+    --------
+    >>> from filebroker import Broker
+    >>> header = Broker.named("example")[-1]
+    >>> len(list(header.events("primary"))), len(list(header.events(ALL)))
+    (11, 13)
+    """
 
 
 class DocumentFilter:

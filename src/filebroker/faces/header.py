@@ -50,28 +50,68 @@ class Header(Loading):
 
     @property
     def uid(self) -> str:
-        """The run's unique id."""
+        """The run's unique id.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> header = Broker.named("example")[-1]
+        >>> header.uid == header.start["uid"]
+        True
+        """
         return self._run.uid
 
     @property
     def start(self) -> Any:
-        """The start document: everything recorded when the run began."""
+        """The start document: everything recorded when the run began.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> header = Broker.named("example")[-1]
+        >>> header.start["plan_name"], header.start["num_points"]
+        ('scan', 11)
+        """
         return self.db.hand_out("start", self._run.start)
 
     @property
     def stop(self) -> Any:
-        """The stop document, empty while the run is in progress."""
+        """The stop document, empty while the run is in progress.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> header = Broker.named("example")[-1]
+        >>> header.stop["exit_status"], header.stop["num_events"]
+        ('success', {'baseline': 2, 'primary': 11})
+        """
         return self.db.hand_out("stop", self._run.stop or {})
 
     @property
     def descriptors(self) -> list[Any]:
-        """The descriptors of all streams, newest first."""
+        """The descriptors of all streams, newest first.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> header = Broker.named("example")[-1]
+        >>> [doc["name"] for doc in header.descriptors]
+        ['primary', 'baseline']
+        """
         newest_first = sorted(self._run.descriptors, key=lambda doc: doc["time"], reverse=True)
         return [self.db.hand_out("descriptor", doc) for doc in newest_first]
 
     @property
     def stream_names(self) -> list[str]:
-        """The names of the run's streams.  A descriptor without a name counts as ``primary``."""
+        """The names of the run's streams.  A descriptor without a name counts as ``primary``.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> header = Broker.named("example")[-1]
+        >>> header.stream_names
+        ['baseline', 'primary']
+        """
         if any("name" not in doc for doc in self._run.descriptors):
             warnings.warn(
                 f"run {self.uid!r} has a descriptor without a name; its stream counts as 'primary'",
@@ -82,12 +122,29 @@ class Header(Loading):
 
     @property
     def state(self) -> str:
-        """``sealed``, ``live`` (in progress) or ``interrupted`` (its recording was cut short)."""
+        """``sealed``, ``live`` (in progress) or ``interrupted`` (its recording was cut short).
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> header = Broker.named("example")[-1]
+        >>> header.state
+        'sealed'
+        """
         return self._run.state
 
     @property
     def ext(self) -> Any:
-        """What `Broker.external_fetchers` give for this run, as attributes and items."""
+        """What `Broker.external_fetchers` give for this run, as attributes and items.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> db = Broker.named("example")
+        >>> db.external_fetchers["ended"] = lambda start, stop: stop["exit_status"]
+        >>> db[-1].ext.ended
+        'success'
+        """
         from types import SimpleNamespace
 
         return SimpleNamespace(**self.db.fetch_external(self.start, self.stop))
@@ -99,6 +156,13 @@ class Header(Loading):
         ----------
         stream_name
             A stream; all streams if not given.  An unknown stream has no fields.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> header = Broker.named("example")[-1]
+        >>> sorted(header.fields("primary"))
+        ['det', 'motor', 'motor_setpoint']
         """
         return {key for doc in self._descriptors_of(stream_name) for key in doc["data_keys"]}
 
@@ -109,6 +173,13 @@ class Header(Loading):
         ----------
         stream_name
             A stream; all streams if not given.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> header = Broker.named("example")[-1]
+        >>> sorted(header.devices("primary"))
+        ['det', 'motor']
         """
         return {name for doc in self._descriptors_of(stream_name) for name in doc.get("object_keys") or {}}
 
@@ -125,6 +196,13 @@ class Header(Loading):
         dict
             For each stream a list with one dict for each descriptor, oldest first.  Empty for an unknown
             device.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> header = Broker.named("example")[-1]
+        >>> header.config_data("motor")
+        {'primary': [{'motor_velocity': 1, 'motor_acceleration': 1}]}
         """
         result: dict[str, list[dict[str, Any]]] = {}
         for doc in self._run.descriptors:
@@ -140,7 +218,17 @@ class Header(Loading):
 
     @property
     def v2(self) -> "BlueskyRun":
-        """The run as databroker 2 gives it: a mapping of streams."""
+        """The run as databroker 2 gives it: a mapping of streams.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> header = Broker.named("example")[-1]
+        >>> header.v2
+        <BlueskyRun uid='...'>
+        >>> list(header.v2)
+        ['baseline', 'primary']
+        """
         return self.db.v2[self.uid]
 
     def plain_documents(self) -> Iterator[tuple[str, Document]]:
@@ -150,6 +238,14 @@ class Header(Loading):
         ------
         tuple of str and dict
             Name and document, in the order of `documents`.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> header = Broker.named("example")[-1]
+        >>> name, doc = next(header.plain_documents())
+        >>> name, type(doc)
+        ('start', <class 'dict'>)
         """
         return self._run.singles()
 
@@ -167,19 +263,65 @@ class Header(Loading):
         return _KEYS
 
     def keys(self) -> tuple[str, ...]:
-        """Give the keys of the header as a mapping."""
+        """Give the keys of the header as a mapping.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> header = Broker.named("example")[-1]
+        >>> header.keys()
+        ('start', 'descriptors', 'stop', 'ext')
+        """
         return _KEYS
 
     def values(self) -> Iterator[Any]:
-        """Give the values of the header as a mapping."""
+        """Give the values of the header as a mapping.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> header = Broker.named("example")[-1]
+        >>> next(header.values())["plan_name"]
+        'scan'
+        """
         return (self[key] for key in _KEYS)
 
     def items(self) -> Iterator[tuple[str, Any]]:
-        """Give the keys and values of the header as a mapping."""
+        """Give the keys and values of the header as a mapping.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> header = Broker.named("example")[-1]
+        >>> dict(header.items())["stop"]["exit_status"]
+        'success'
+        """
         return ((key, self[key]) for key in _KEYS)
 
     def get(self, key: str, *default: Any) -> Any:
-        """Give an attribute by its name, as databroker v1 did."""
+        """Give an attribute by its name, as databroker v1 did.
+
+        Parameters
+        ----------
+        key
+            The name.
+        *default
+            What to give if there is no such attribute.
+
+        Raises
+        ------
+        AttributeError
+            There is no such attribute, and no default.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> header = Broker.named("example")[-1]
+        >>> header.get("state")
+        'sealed'
+        >>> header.get("weather", "unknown")
+        'unknown'
+        """
         return getattr(self, key, *default)
 
     def __eq__(self, other: object) -> bool:

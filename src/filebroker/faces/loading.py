@@ -79,6 +79,13 @@ class Loading:
         ------
         MissingHandler, MissingAsset, UnreadableAsset, UnknownDatum
             ``fill`` is set, and external data cannot be read.  The documents before come all the same.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> header = Broker.named("example")[-1]
+        >>> [name for name, doc in header.documents("primary")][:4]
+        ['start', 'descriptor', 'event', 'event']
         """
         fields = as_patterns(fields)
         chosen, fill = DocumentFilter(self._run, stream_name, fields), _is_asked(fill)
@@ -105,6 +112,13 @@ class Loading:
             The stream, or `ALL`.
         fields, fill
             As for `documents`.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> header = Broker.named("example")[-1]
+        >>> next(header.events())["data"]
+        {'det': 0.606..., 'motor': -1.0, 'motor_setpoint': -1.0}
         """
         for name, doc in self.documents(stream_name, fields, fill):
             if name == "event":
@@ -226,7 +240,22 @@ class Loading:
             )
 
     def stream(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, Any]]:
-        """Give all documents, as `documents` does under its present name."""
+        """Give all documents, as `documents` does under its present name.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            As for `documents`.
+
+        Examples
+        --------
+        Write instead:
+
+        >>> from filebroker import Broker
+        >>> name, doc = next(Broker.named("example")[-1].documents())
+        >>> name
+        'start'
+        """
         warnings.warn("Header.stream has a new name: Header.documents", UserWarning, stacklevel=2)
         return self.documents(*args, **kwargs)
 
@@ -282,6 +311,13 @@ class Loading:
         ------
         MissingHandler
             Nothing is registered that can list them.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> header = Broker.named("example")[-1]
+        >>> [header.files_of(doc) for name, doc in header.documents() if name == "resource"]  # all is in its events
+        []
         """
         return self._external.files_of(resource)
 

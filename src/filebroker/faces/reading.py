@@ -43,6 +43,13 @@ class Reading:
         ------
         NotSupported
             ``handler_registry`` is given.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> db = Broker.named("example")
+        >>> [name for name, doc in db.get_documents(db[-2:])].count("stop")
+        2
         """
         _refuse_registry(handler_registry)
         patterns = as_patterns(fields)
@@ -77,6 +84,13 @@ class Reading:
         ------
         NotSupported
             ``handler_registry`` is given.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> db = Broker.named("example")
+        >>> [event["data"]["motor"] for event in db.get_events(db[-1])][:3]
+        [-1.0, -0.8, -0.6]
         """
         for name, doc in self.get_documents(headers, stream_name, fields, fill, handler_registry):
             if name == "event":
@@ -113,6 +127,15 @@ class Reading:
         ------
         NotSupported
             ``handler_registry`` is given.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> db = Broker.named("example")
+        >>> db.get_table(db[-2:], fields=["det"]).columns.tolist()
+        ['time', 'det']
+        >>> len(db.get_table(db[-2:]))
+        23
         """
         import pandas as pd
 
@@ -165,6 +188,15 @@ class Reading:
             ``handler_registry`` is given.
         MissingPackage
             pims is not installed.
+
+        Examples
+        --------
+        Write instead, for the images one by one:
+
+        >>> from filebroker import Broker
+        >>> header = Broker.named("example")[-1]
+        >>> next(header.data("motor"))  # here a number; an image where the detector takes some
+        -1.0
         """
         from filebroker.faces.images import images_of
 
@@ -186,6 +218,13 @@ class Reading:
             The run.
         name
             The stream, None for all.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> db = Broker.named("example")
+        >>> sorted(db.get_fields(db[-1], "primary"))
+        ['det', 'motor', 'motor_setpoint']
         """
         return header.fields() if name is None else header.fields(name)
 
@@ -203,6 +242,16 @@ class Reading:
         -------
         Iterator of tuple of str and Document
             Names and documents, run by run.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> db = Broker.named("example")
+        >>> counts = {}
+        >>> for name, doc in db.restream(db[-1]):
+        ...     counts[name] = counts.get(name, 0) + 1
+        >>> counts
+        {'start': 1, 'descriptor': 2, 'event': 13, 'stop': 1}
         """
         return self.get_documents(headers, fields=fields, fill=fill)
 
@@ -223,6 +272,15 @@ class Reading:
             As for `get_documents`.
         func
             Takes a name and a document, as `insert` does.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> db = Broker.named("example")
+        >>> names = []
+        >>> db.process(db[-1], lambda name, doc: names.append(name))
+        >>> names[0], names[-1]
+        ('start', 'stop')
         """
         for name, doc in self.restream(headers, fields=fields, fill=fill):
             func(name, doc)

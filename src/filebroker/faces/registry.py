@@ -32,12 +32,30 @@ class Registry:
 
     @property
     def handler_reg(self) -> Mapping[str, Any]:
-        """The handlers by their specs; it cannot be changed."""
+        """The handlers by their specs; it cannot be changed.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> db = Broker.named("example")
+        >>> db.reg.register_handler("MY_CAMERA", dict)
+        >>> db.reg.handler_reg["MY_CAMERA"]
+        <class 'dict'>
+        """
         return self._broker.handlers.handler_reg
 
     @property
     def root_map(self) -> dict[str, str]:
-        """Where roots have moved: old beginnings of paths, and new ones.  Change it as you need."""
+        """Where roots have moved: old beginnings of paths, and new ones.  Change it as you need.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> db = Broker.named("example")
+        >>> db.reg.root_map["/nsls2/data"] = "/media/disk"
+        >>> db.reg.root_map
+        {'/nsls2/data': '/media/disk'}
+        """
         return self._broker.handlers.root_map
 
     def register_handler(self, key: str, handler: Any, overwrite: bool = False) -> None:
@@ -56,6 +74,20 @@ class Registry:
         ------
         DuplicateHandler
             Another one is registered.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> db = Broker.named("example")
+        >>> class MyCamera:
+        ...     def __init__(self, path, **resource_kwargs):
+        ...         self.path = path
+        ...
+        ...     def __call__(self, frame):
+        ...         return f"frame {frame} of {self.path}"
+        >>> db.reg.register_handler("MY_CAMERA", MyCamera)
+        >>> "MY_CAMERA" in db.reg.handler_reg
+        True
         """
         self._broker.handlers.register_handler(key, handler, overwrite=overwrite)
 
@@ -66,6 +98,15 @@ class Registry:
         ----------
         key
             The spec.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> db = Broker.named("example")
+        >>> db.reg.register_handler("MY_CAMERA", dict)
+        >>> db.reg.deregister_handler("MY_CAMERA")
+        >>> "MY_CAMERA" in db.reg.handler_reg
+        False
         """
         self._broker.handlers.deregister_handler(key)
 
@@ -105,6 +146,14 @@ class Registry:
             The run is not known.
         MissingAsset, MissingHandler
             There is no such file, or nothing that can list the files.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> db = Broker.named("example")
+        >>> resources = [doc for name, doc in db[-1].documents() if name == "resource"]
+        >>> [pair for doc in resources for pair in db.reg.copy_files(doc, "my_copies")]  # all is in the run's events
+        []
         """
         if verify:
             raise NotSupported("verify=True was never implemented; a copy appears only when it is complete")

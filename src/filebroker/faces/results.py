@@ -91,15 +91,45 @@ class Results:
         return ask_again, (self._broker, self._question)
 
     def to_dataframe(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
-        """Give one row a run, newest first, without opening any; see `Runs.to_dataframe`."""
+        """Give one row a run, newest first, without opening any; see `Runs.to_dataframe`.
+
+        Parameters
+        ----------
+        columns
+            As for `Runs.to_dataframe`.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> results = Broker.named("example")(plan_name="grid_scan")
+        >>> results.to_dataframe(["scan_id"])["scan_id"].tolist()
+        [14]
+        """
         return self._runs.to_dataframe(columns)
 
     def keys_seen(self) -> "pd.DataFrame":
-        """Tell which keys the start documents have; see `Runs.keys_seen`."""
+        """Tell which keys the start documents have; see `Runs.keys_seen`.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> results = Broker.named("example")(plan_name="grid_scan")
+        >>> results.keys_seen().loc["snaking", "types"]
+        'array of boolean'
+        """
         return self._runs.keys_seen()
 
     def explain(self) -> Explanation:
-        """Tell how the search is answered: what the index does, and what has to be looked at."""
+        """Tell how the search is answered: what the index does, and what has to be looked at.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> results = Broker.named("example")(plan_name="grid_scan")
+        >>> results.explain()
+        search     db(plan_name='grid_scan')
+        runs       22, ...
+        """
         return self._runs.explain(str(self._question))
 
     def __repr__(self) -> str:

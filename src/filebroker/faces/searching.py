@@ -1,20 +1,22 @@
-"""Searching a broker, as databroker v1 did: by calling it, with filters, and under names of one's own."""
+"""Finding runs as databroker v1 did: by subscript, by calling the broker, with filters, and under names."""
 
 import keyword
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from filebroker.cataloging.runs import Runs
+from filebroker.faces.header import Header
 from filebroker.faces.keywords import narrowed
 from filebroker.faces.results import Question, Results
-from filebroker.ground.errors import InvalidLookup, InvalidQuery
+from filebroker.ground.errors import InvalidKey, InvalidLookup, InvalidQuery, NotEnoughRuns
 
 if TYPE_CHECKING:
     from filebroker.faces.broker import Broker
 
 
 class Searching:
-    """The methods of a broker that search its runs.
+    """The methods of a broker that find its runs: lookups and searches.
 
     Parameters
     ----------
@@ -28,6 +30,62 @@ class Searching:
         self.filters: dict[str, Any] = {}
         #: Searches that have a name; see `alias` and `dynamic_alias`.
         self.aliases: dict[str, Mapping[str, Any] | Callable[[], Mapping[str, Any]]] = {}
+
+    @overload
+    def __getitem__(self, key: int | str) -> Header: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[Header]: ...
+    @overload
+    def __getitem__(self, key: Iterable[Any]) -> list[Any]: ...
+    def __getitem__(self, key: Any) -> Any:
+        """Give a run by its position, its scan_id or the beginning of its uid.
+
+        Parameters
+        ----------
+        key
+            A negative integer counts from the newest run.  Any other integer is a scan_id, the newest of
+            that number.  A string is a uid or the beginning of one; of digits alone, a scan_id.  A slice
+            such as ``db[-5:]`` gives a list, newest first.  An iterable of keys gives a list.
+            A header is given back.
+
+        Returns
+        -------
+        Header, or list of Header
+            The run, or the runs.
+
+        Raises
+        ------
+        NotEnoughRuns
+            The position reaches further back than there are runs.
+        RunNotFound
+            No run has that scan_id or uid.
+        AmbiguousPrefix
+            Several uids begin so; the message lists them.
+        InvalidLookup
+            A slice that counts from the oldest run.
+        InvalidKey
+            The key is none of these.
+        """
+        if isinstance(key, slice):
+            return self._slice(key)
+        if isinstance(key, str):
+            return Header(cast("Broker", self), self._runs.lookup(key))
+        if isinstance(key, Header):
+            return key
+        if isinstance(key, bytes) or key is None:
+            raise InvalidKey(f"{key!r:.200} names no run; give a position, a scan_id or a uid")
+        if isinstance(key, Iterable):
+            return [self[item] for item in key]
+        return Header(cast("Broker", self), self._runs.lookup(key))
+
+    def _slice(self, key: slice) -> list[Header]:
+        """Give the headers of a slice, all from one look at the catalog."""
+        indices = _indices(key)
+        reach = -min(indices, default=0)
+        newest = list(islice(self._runs, reach))
+        if len(newest) < reach:
+            raise NotEnoughRuns(f"Catalog only contains {len(newest)} runs. It is {self._runs.place}")
+        return [Header(cast("Broker", self), newest[-index - 1]) for index in reversed(indices)]
 
     def __call__(self, text_search: str | None = None, **query: Any) -> Results:
         """Search the runs by their start documents.
@@ -101,7 +159,22 @@ class Searching:
         self.filters.update(keywords)
 
     def clear_filters(self, **ignored: Any) -> None:
-        """Remove all filters."""
+        """Remove all filters.
+
+        Parameters
+        ----------
+        **ignored
+            Ignored, as in databroker v1: no filter is kept.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> db = Broker.named("example")
+        >>> db.add_filter(plan_name="grid_scan")
+        >>> db.clear_filters()
+        >>> db.filters
+        {}
+        """
         self.filters.clear()
 
     def alias(self, key: str, text_search: str | None = None, **query: Any) -> None:
@@ -120,6 +193,14 @@ class Searching:
             The broker has something else of that name, or it is no name that can be typed after a dot.
         InvalidQuery
             The search cannot be understood.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> db = Broker.named("example")
+        >>> db.alias("grids", plan_name="grid_scan")
+        >>> len(db.grids)
+        1
         """
         keywords = _keywords(text_search, query)
         narrowed(self._runs, keywords)  # refuses what it does not understand, at once
@@ -139,6 +220,14 @@ class Searching:
         ------
         InvalidLookup
             The broker has something else of that name, or it is no name that can be typed after a dot.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> db = Broker.named("example")
+        >>> db.dynamic_alias("like_the_newest", lambda: {"plan_name": db[-1].start["plan_name"]})
+        >>> len(db.like_the_newest)
+        5
         """
         self._add_alias(key, func)
 
@@ -170,3 +259,15 @@ class Searching:
 def _keywords(text_search: str | None, query: dict[str, Any]) -> dict[str, Any]:
     """Give words and keywords as keywords alone."""
     return query if text_search is None else {"text_search": text_search, **query}
+
+
+def _indices(key: slice) -> list[int]:
+    """Give the positions that a slice stands for, oldest first."""
+    start, stop, step = key.start, key.stop, key.step
+    if start is None or start >= 0 or (stop is not None and stop > 0):
+        written = ":".join("" if part is None else str(part) for part in (start, stop))
+        written += "" if step is None else f":{step}"
+        raise InvalidLookup(
+            f"db[{written}] would count from the oldest run; a slice counts back from the newest, as in db[-5:]"
+        )
+    return list(range(start, stop or 0, step or 1))

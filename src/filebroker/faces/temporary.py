@@ -38,5 +38,13 @@ def _discard(directory: str, library: Library, owner: int) -> None:
 
 
 def temp_config() -> None:
-    """Raise `NotSupported`: a temporary catalog needs no configuration."""
+    """Raise `NotSupported`: a temporary catalog needs no configuration.
+
+    Examples
+    --------
+    >>> temp_config()
+    Traceback (most recent call last):
+        ...
+    filebroker.ground.errors.NotSupported: a temporary catalog needs no configuration; call filebroker.temp()
+    """
     raise NotSupported("a temporary catalog needs no configuration; call filebroker.temp()")

@@ -72,6 +72,15 @@ class DeprecatedDoct(doct.Document):  # type: ignore[misc]
     keys, values, items = dict.keys, dict.values, dict.items
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise `doct.DocumentIsReadOnly`: make a dict of the document, and change that.
+
+        Examples
+        --------
+        >>> wrap_in_deprecated_doct("start", {"uid": "84d9ee44"}).pop("uid")
+        Traceback (most recent call last):
+            ...
+        doct.DocumentIsReadOnly: documents are read-only; make a dict of it, dict(doc), and change that
+        """
         raise doct.DocumentIsReadOnly("documents are read-only; make a dict of it, dict(doc), and change that")
 
     __setitem__ = __delitem__ = __setattr__ = __delattr__ = _refuse
@@ -111,12 +120,41 @@ def _text_lines(doc: Mapping[str, Any], indent: int) -> list[str]:
 
 
 def wrap_in_doct(name: str, doc: Mapping[str, Any]) -> Any:
-    """Give a document as a `doct.Document`, read-only, with its keys as attributes."""
+    """Give a document as a `doct.Document`, read-only, with its keys as attributes.
+
+    Parameters
+    ----------
+    name
+        ``start``, ``descriptor``, ...
+    doc
+        The document.
+
+    Examples
+    --------
+    >>> wrap_in_doct("start", {"uid": "84d9ee44", "scan_id": 5}).scan_id
+    5
+    """
     return doct.Document(_DOCT_NAMES.get(name, name), doc)
 
 
 def wrap_in_deprecated_doct(name: str, doc: Mapping[str, Any]) -> DeprecatedDoct:
-    """Give a document as a `DeprecatedDoct`, the default `Broker.prepare_hook`."""
+    """Give a document as a `DeprecatedDoct`, the default `Broker.prepare_hook`.
+
+    Parameters
+    ----------
+    name
+        ``start``, ``descriptor``, ...
+    doc
+        The document.
+
+    Examples
+    --------
+    >>> print(wrap_in_deprecated_doct("start", {"uid": "84d9ee44", "scan_id": 5}))
+    Run Start
+    =========
+    uid                 : 84d9ee44
+    scan_id             : 5
+    """
     return DeprecatedDoct(_DOCT_NAMES.get(name, name), doc)
 
 

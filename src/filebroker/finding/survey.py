@@ -25,6 +25,16 @@ class Survey(NamedTuple):
         Runs that were not known, runs in another state than was known, and runs whose directories are gone.
     unreadable : dict of str to str
         Runs that cannot be read by their paths, and why.
+
+    Examples
+    --------
+    >>> from filebroker import Broker
+    >>> catalog = Broker.named("example").catalog
+    >>> found = catalog.refresh()
+    >>> found
+    <Survey: 0 added, 0 changed, 0 removed, 0 unreadable>
+    >>> found.unreadable
+    {}
     """
 
     added: list[Record]
@@ -34,7 +44,15 @@ class Survey(NamedTuple):
 
     @property
     def records(self) -> list[Record]:
-        """All that was found."""
+        """All that was found.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> catalog.refresh().records
+        []
+        """
         return self.added + self.changed + self.removed
 
     def __repr__(self) -> str:

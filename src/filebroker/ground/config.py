@@ -98,7 +98,18 @@ def list_configs(paths: Sequence[str] | None = None) -> list[str]:
 
 
 def describe_configs(paths: Sequence[str] | None = None) -> dict[str, str | None]:
-    """Give the description of each configured catalog by its name, None where it has none."""
+    """Give the description of each configured catalog by its name, None where it has none.
+
+    Parameters
+    ----------
+    paths
+        Directories to look in; None for the usual ones, see `search_path`.
+
+    Examples
+    --------
+    >>> describe_configs()["example"]
+    'Simulated scans recorded with ophyd.sim, to try filebroker out'
+    """
     found, problems = survey(paths)
     _warn(problems)
     return {name: found[name].description for name in sorted(found)}
