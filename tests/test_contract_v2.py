@@ -1183,3 +1183,21 @@ def test_a_field_that_only_later_descriptors_have_is_lazy_with_gaps(frames: type
     assert lazy.shape == (2, 3, 4)
     np.testing.assert_array_equal(lazy.values, stream.read()["image"].values)
     assert np.isnan(lazy.values[0]).all()
+
+
+def test_events_that_are_alike_are_delayed_each_with_its_own_image(frames: type[Frames]) -> None:
+    begun = start()
+    image = data_key("array", shape=[3, 4], external="FILESTORE:", dtype_numpy="<i4")
+    held = resource(begun, spec="FRAMES")
+    documents = [("start", begun), ("resource", held)]
+    for index in range(2):  # of the same number and time, as after a descriptor was emitted anew
+        frame, described = datum(held, index), descriptor(begun, {"image": image})
+        documents += [("descriptor", described), ("datum", frame)]
+        documents += [("event", event(described, 1, {"image": frame["datum_id"]}))]
+    run = recorded([*documents, ("stop", stop(begun))], FRAMES=frames)
+    found = {
+        fill: [np.asarray(doc["data"]["image"][0]) for name, doc in run.documents(fill=fill) if name == "event_page"]
+        for fill in ("yes", "delayed")
+    }
+    assert not np.array_equal(*found["yes"])
+    np.testing.assert_array_equal(found["delayed"], found["yes"])

@@ -285,6 +285,17 @@ class Stream:
     def __len__(self) -> int:
         return self._files.count_events(self.name)
 
+    def event_uids(self) -> list[str]:
+        """Give the uid of each event, in order.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> len(Broker.named("example").catalog.newest(1)["primary"].event_uids())
+        11
+        """
+        return [uid for page in self._files.pages(self.name, "uids") for uid in page.uids()]
+
     def descriptor_uids(self) -> list[str]:
         """Give the uid of each event's descriptor, in order.
 

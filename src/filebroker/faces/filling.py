@@ -36,6 +36,7 @@ class Filling:
         self._run, self._external, self._fill = run, external, fill
         self._view: ExternalView | None = None
         self._delayed: dict[str, _DelayedStream] = {}
+        self._streams: dict[str, str] = {}
 
     def __call__(self, event: Document) -> Document:
         """Fill one event; see `ExternalView.fill`.
@@ -54,15 +55,19 @@ class Filling:
         sources = self._view.sources(event)
         if not sources:
             return event
-        uid = event["descriptor"]
-        if uid not in self._delayed:
-            name = next(stream_name(doc) for doc in self._run.descriptors if doc["uid"] == uid)
-            self._delayed[uid] = _DelayedStream(self._run[name], self._external)
-        delayed = self._delayed[uid]
+        name = self._stream_of(event["descriptor"])
+        if name not in self._delayed:
+            self._delayed[name] = _DelayedStream(self._run[name], self._external)
+        delayed = self._delayed[name]
         # What the event alone says is external has no column to promise.
         undeclared = sources.keys() - delayed.keys
         filled = self._view.fill(event, undeclared) if undeclared else event
         return delayed.fill(filled, {key: source for key, source in sources.items() if key in delayed.keys})
+
+    def _stream_of(self, descriptor_uid: str) -> str:
+        if descriptor_uid not in self._streams:
+            self._streams = {doc["uid"]: stream_name(doc) for doc in self._run.descriptors}
+        return self._streams[descriptor_uid]
 
 
 class _DelayedStream:
@@ -70,11 +75,7 @@ class _DelayedStream:
 
     def __init__(self, stream: Stream, external: External) -> None:
         self._arrays: dict[str, Any] = {key: delayed_values(stream, external, key) for key in external.keys(stream)}
-        frame = stream.to_pandas([])
-        times = frame["time"] if len(frame) else ()
-        self._rows: dict[tuple[int, float], list[int]] = {}
-        for row, item in enumerate(zip(frame.index, times, strict=True)):
-            self._rows.setdefault(item, []).append(row)
+        self._rows = {uid: row for row, uid in enumerate(stream.event_uids())}
 
     @property
     def keys(self) -> KeysView[str]:
@@ -82,8 +83,7 @@ class _DelayedStream:
         return self._arrays.keys()
 
     def fill(self, event: Document, sources: Mapping[str, str]) -> Document:
-        rows = self._rows[event["seq_num"], event["time"]]
-        row = rows.pop(0) if len(rows) > 1 else rows[0]  # events that are alike come in the order of their rows
+        row = self._rows[event["uid"]]
         stamps = {key: event["time"] for key in sources if key not in event["data"]}
         return {
             **event,
