@@ -143,12 +143,6 @@ def test_a_handler_that_cannot_be_imported_says_why_when_it_is_needed(monkeypatc
     assert handlers.find(spec) is Ramp
 
 
-def test_the_usable_handlers_leave_out_a_broken_one_with_a_warning(monkeypatch):
-    offer(monkeypatch, ("A", "no_such_package:Handler"), ("B", "ophyd.sim:NumpySeqHandler"))
-    with pytest.warns(FilebrokerWarning, match="no_such_package"):
-        assert Handlers().usable() == {"B": sim.NumpySeqHandler}
-
-
 def test_of_two_packages_that_offer_a_spec_the_first_is_used_and_the_other_named(monkeypatch):
     offer(monkeypatch, ("A", "ophyd.sim:NumpySeqHandler"), ("A", "other.package:Handler"))
     with pytest.warns(FilebrokerWarning, match="other.package:Handler"):

@@ -217,28 +217,6 @@ class Handlers:
             self._removed.add(spec)
             self._changes += 1
 
-    def usable(self) -> dict[str, Any]:
-        """Import all handlers; one that cannot be imported is left out with a warning.
-
-        Warns
-        -----
-        FilebrokerWarning
-            A handler cannot be imported.
-
-        Examples
-        --------
-        >>> handlers = Handlers({"DOCT": "doct:Document"}, discover=False)
-        >>> handlers.usable()
-        {'DOCT': <class 'doct.Document'>}
-        """
-        found = {}
-        for spec in sorted(self.specs()):
-            try:
-                found[spec] = self.find(spec)
-            except MissingHandler as error:
-                warnings.warn(str(error), FilebrokerWarning, stacklevel=2)
-        return found
-
     def _usable(self, spec: str) -> Any | None:
         """Give the handler of a spec, or None if there is none that works."""
         try:
