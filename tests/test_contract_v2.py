@@ -1201,3 +1201,14 @@ def test_events_that_are_alike_are_delayed_each_with_its_own_image(frames: type[
     }
     assert not np.array_equal(*found["yes"])
     np.testing.assert_array_equal(found["delayed"], found["yes"])
+
+
+def test_a_stream_without_events_has_the_axes_of_external_fields(frames: type[Frames]) -> None:
+    begun = start()
+    image = data_key("array", shape=[3, 4], external="FILESTORE:", dtype_numpy="<i4")
+    run = recorded(
+        [("start", begun), ("descriptor", descriptor(begun, {"image": image, "det": "number"}))], FRAMES=frames
+    )
+    for dataset in (run.primary.read(), run.primary.to_dask(), run.v1.xarray_dask()):
+        assert dataset["image"].shape == (0, 3, 4)
+    assert run.v1.table(fill=True).shape == (0, 0)

@@ -181,10 +181,10 @@ def _data(stream: Stream, external: External, keys: list[str], lazy: bool) -> tu
         column = columns.get(key)
         if is_timeless and not column:
             continue  # its values come with events
-        if column is not None:
+        if column is not None and len(column):
             label = _label(stream, key)
             variables[key] = DelayedColumn(column, label) if lazy else _whole(column.stack(), label)
-        elif len(frame):
+        elif column is None and len(frame):
             shown = shown_name(key)
             if shown in frame:
                 variables[key] = _whole(arrays.from_series(frame[shown]), _label(stream, key))

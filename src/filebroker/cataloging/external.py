@@ -212,7 +212,10 @@ class ExternalView:
         if not columns:
             return frame
         if not len(frame):
-            frame = frames.frame_without_events(self.seq_nums(stream), datetimes=datetimes)
+            numbers = self.seq_nums(stream)
+            if not numbers:
+                return frame
+            frame = frames.frame_without_events(numbers, datetimes=datetimes)
         return frames.filled(frame, columns, stream.keys)
 
     def _columns_of(self, stream: Stream, keys: Collection[str] | None) -> "dict[str, ExternalColumn]":
