@@ -1282,3 +1282,21 @@ def test_events_without_a_value_are_empty_in_tables_and_arrays(tmp_path: Path) -
     for dataset in (header.xarray(), header.xarray_dask()):
         np.testing.assert_array_equal(dataset["det"].values, [[0, 1], [np.nan] * 2, [2, 3], [4, 5]])
     assert ["det" in event["data"] for event in header.events(fill=True)] == [True, False, True, True]
+
+
+def test_a_reader_is_found_whatever_the_capitals_of_its_mimetype(tmp_path: Path) -> None:
+    class Reader:
+        def __init__(self, path: str) -> None:
+            pass
+
+        def __call__(self, index: int) -> np.ndarray:
+            return np.full(2, index)
+
+    described = {"uid": "d", "data_keys": {"x": {"source": "s", "dtype": "array", "shape": [2], "external": "STREAM:"}}}
+    resource = {"uid": "r", "data_key": "x", "mimetype": "X/Cam", "uri": str(tmp_path / "a.cam"), "parameters": {}}
+    (tmp_path / "a.cam").touch()
+    span = {"seq_nums": {"start": 1, "stop": 3}, "indices": {"start": 0, "stop": 2}}
+    datum = {"uid": "r/0", "stream_resource": "r", "descriptor": "d", **span}
+    documents = [("descriptor", described), ("stream_resource", resource), ("stream_datum", datum)]
+    series = StreamAssets(documents, Handlers({"X/Cam": Reader})).series("x", ["d"])
+    assert series.load(2).tolist() == [1, 1]

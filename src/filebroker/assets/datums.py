@@ -60,7 +60,8 @@ class Datums:
         self, documents: Iterable[tuple[str, Mapping[str, Any]]], handlers: Handlers, patience: float = 0.0
     ) -> None:
         self._handlers = handlers
-        self._patience = patience
+        #: For so many seconds to go on trying.
+        self.patience = patience
         self._resources: dict[str, Mapping[str, Any]] = {}
         #: Each datum's document, or its page and the row there.
         self._datums: dict[str, tuple[Mapping[str, Any], int | None]] = {}
@@ -145,7 +146,7 @@ class Datums:
         """
         resource = self.resource_of(datum_id)
         options = self._options(datum_id)
-        wait, end = _FIRST_WAIT, time.monotonic() + self._patience
+        wait, end = _FIRST_WAIT, time.monotonic() + self.patience
         while True:
             try:
                 return self._attempt(resource, options, datum_id)

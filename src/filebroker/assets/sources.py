@@ -359,8 +359,9 @@ def source(part: Part, handlers: Handlers) -> Source:
     if resource.fault:
         raise UnreadableAsset(f"the values of {resource.about} cannot be read: {resource.fault}")
     given = resource, part.declared, part.claim, handlers
-    if resource.mimetype in handlers.specs():
-        return HandlerSource(*given, handlers.find(resource.mimetype, resource.about))
+    registered = next((spec for spec in handlers.specs() if resource.mimetype in (spec, spec.lower())), None)
+    if registered is not None:
+        return HandlerSource(*given, handlers.find(registered, resource.about))
     form = FORMATS.get(resource.mimetype)
     if form is None:
         raise akin(MissingHandler, "event_model", "UndefinedAssetSpecification")(

@@ -79,13 +79,18 @@ def _stacked_arrays(values: Sequence[Any], cells: list[Array]) -> Array:
     if len({cell.shape for cell in cells}) == 1 and (len(kinds) == 1 or kinds <= set("biuf")):
         if len(cells) == len(values):
             return np.stack(cells)
-        if kinds <= set("biufc"):
+        if kinds <= set("biufc") and all(map(_fits_float, cells)):
             dtype = np.result_type(np.float64, *(cell.dtype for cell in cells))
             result = np.full((len(values), *cells[0].shape), np.nan, dtype)
             result[[row for row, value in enumerate(values) if not is_missing(value)]] = cells
             return result
     remaining = iter(cells)
     return objects(None if is_missing(value) else next(remaining) for value in values)
+
+
+def _fits_float(cell: Array) -> bool:
+    """Tell whether floats have room for all digits."""
+    return cell.dtype.kind not in "iu" or not cell.size or max(int(cell.max()), -int(cell.min())) <= 1 << 53
 
 
 def as_array(value: Any) -> Array:

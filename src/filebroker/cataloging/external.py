@@ -62,6 +62,7 @@ class External:
         # What was learned of files holds for the same handlers, and the same places.
         if view is None or view.files is not files or view.state != state:
             view = self._view = ExternalView(self.run.uid, files, self.handlers, state)
+        view.be_patient()
         return view
 
     def keys(self, stream: Stream) -> list[str]:
@@ -123,13 +124,19 @@ class ExternalView:
     def __init__(self, uid: str, files: RunFiles, handlers: Handlers, state: Hashable) -> None:
         self.uid, self.files, self.state = uid, files, state
         documents = [pair for _, pair in files.line_items()]
-        self._datums = Datums(documents, handlers, _patience(files))
+        self._datums = Datums(documents, handlers)
         self._assets = StreamAssets(documents, handlers)
         self._streams = {doc["uid"] for name, doc in documents if name == "stream_resource"}
         self._descriptors = {doc["uid"]: doc for name, doc in documents if name == "descriptor"}
         self._columns: dict[tuple[str, str], ExternalColumn] = {}
         self._series: dict[tuple[str, str], Series] = {}
         self._streamed: dict[str, list[str]] = {}
+
+    def be_patient(self) -> None:
+        """Wait for files from now on if detectors may still be writing them: those of a recent run."""
+        stop = self.files.stop
+        is_recent = stop is None or abs(time.time() - stop["time"]) < _RECENT_SECONDS
+        self._datums.patience = _PATIENCE_SECONDS if is_recent and self.files.state != "interrupted" else 0.0
 
     def files_of(self, resource: Mapping[str, Any]) -> list[str]:
         """Give the files of a resource, where they are now.
@@ -315,11 +322,11 @@ class ExternalView:
         data, filled = dict(event["data"]), dict(event.get("filled") or {})
         stamps = dict(event["timestamps"])
         for key, source in self.sources(event, keys).items():
-            if key in data:
+            if isinstance(data.get(key), str):
                 data[key] = as_array(self._datums.load(source))
             else:
                 data[key] = self._series_of(key, event["descriptor"]).load(event["seq_num"])
-                stamps[key] = event["time"]
+                stamps.setdefault(key, event["time"])
             filled[key] = source
         return {**event, "data": data, "timestamps": stamps, **({"filled": filled} if filled else {})}
 
@@ -346,7 +353,7 @@ class ExternalView:
             value = event["data"].get(key)
             if isinstance(value, str):
                 found[key] = value
-            elif key not in event["data"] and key in self._keys_streamed(uid):
+            elif value is None and key in self._keys_streamed(uid):
                 series = self._series_of(key, uid)
                 if event["seq_num"] in series:
                     found[key] = series.datum_of(event["seq_num"])
@@ -356,13 +363,6 @@ class ExternalView:
         """Give the data keys of a descriptor whose values are in files of their own."""
         items = self._descriptors.get(uid, {"data_keys": {}})["data_keys"]
         return [key for key, item in items.items() if _is_external(item) or key in self._keys_streamed(uid)]
-
-
-def _patience(files: RunFiles) -> float:
-    """Give for how many seconds to wait for a file: detectors may still be writing those of a recent run."""
-    stop = files.stop
-    is_recent = stop is None or time.time() - stop["time"] < _RECENT_SECONDS
-    return _PATIENCE_SECONDS if is_recent and files.state != "interrupted" else 0.0
 
 
 def _uids(stream: Stream) -> list[str]:
