@@ -19,8 +19,8 @@ FOOTER_KEY = b"filebroker"
 RESERVED = frozenset({"seq_num", "time"})
 #: Where the digits of a uid are among its hyphens.
 _DIGITS = [place for place in range(36) if place not in (8, 13, 18, 23)]
-#: So many rows are turned into documents at a time.
-_DECODED_ROWS = 4096
+#: So many rows are turned into documents at a time: few enough that the garbage collector never goes through them.
+_DECODED_ROWS = 512
 
 
 @dataclass(frozen=True)
