@@ -18,6 +18,7 @@ from ophyd import sim
 import factories
 from filebroker import Broker, temp
 from filebroker.ground.errors import (
+    DamagedRunWarning,
     DuplicateHandler,
     InvalidDocument,
     InvalidOption,
@@ -461,3 +462,14 @@ def test_what_asks_for_nothing_fills_nothing(db, header, fill):
 def test_images_of_numbers_are_refused(db, header):
     with pytest.warns(UserWarning, match="get_images is old"), pytest.raises(InvalidOption, match="has single values"):
         db.get_images(header, "det")
+
+
+def test_of_events_that_cannot_be_read_a_filled_table_has_none(db, header, tmp_path):
+    folder = Path(db.catalog.folder.local)
+    for page in folder.glob("2*/*/*/*/primary/*.parquet"):
+        page.unlink()
+    again = Broker(folder)[-1]
+    with pytest.warns(DamagedRunWarning):
+        assert again.table().shape == (0, 0)
+    assert again.table(fill=True).shape == (0, 0)
+    assert [name for name, _ in again.documents(fill=True)][-1] == "stop"

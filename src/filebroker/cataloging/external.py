@@ -18,7 +18,7 @@ from filebroker.cataloging.external_columns import (
 )
 from filebroker.cataloging.run import Run, Stream
 from filebroker.ground.documents import Document
-from filebroker.ground.errors import UnreadableAsset
+from filebroker.ground.errors import DamagedRun, UnreadableAsset
 from filebroker.storing.columns import ABSENT
 from filebroker.storing.pages import shown_name
 from filebroker.storing.run_files import RunFiles
@@ -219,11 +219,20 @@ class ExternalView:
         if not columns:
             return frame
         if not len(frame):
-            numbers = self.seq_nums(stream)
-            if not numbers:
+            numbers = [] if len(stream) else self.seq_nums(stream)
+            if not numbers:  # or there are events, and none of them can be read
                 return frame
             frame = frames.frame_without_events(numbers, datetimes=datetimes)
+        for key, column in columns.items():
+            if len(column) != len(frame):
+                raise self._unmatched(stream, key)
         return frames.filled(frame, columns, stream.keys)
+
+    def _unmatched(self, stream: Stream, key: str) -> DamagedRun:
+        return DamagedRun(
+            f"pages of stream {stream.name!r} of run {self.uid!r} are damaged, so that the values of {key!r} in files "
+            "cannot be told to their events; documents(fill=True) gives those events that can be read"
+        )
 
     def _columns_of(self, stream: Stream, keys: Collection[str] | None) -> "dict[str, ExternalColumn]":
         found = {key: self.column(stream, key) for key in self.keys(stream) if keys is None or key in keys}
@@ -232,6 +241,8 @@ class ExternalView:
     def _make_column(self, stream: Stream, key: str) -> "ExternalColumn":
         """Put the values of consecutive events of one kind together, as each event's own descriptor tells it."""
         rows, values = self._rows(stream), self._values(stream, key)
+        if len(rows) != len(values):
+            raise self._unmatched(stream, key)
         kinds = [self._kind_of(uid, key, value) for (uid, _), value in zip(rows, values, strict=True)]
         parts: list[ExternalColumn] = []
         position = 0
