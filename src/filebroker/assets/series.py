@@ -12,6 +12,7 @@ from filebroker.assets.sources import Claim, Part, Source, source, stacked
 from filebroker.assets.spans import Span, Spans
 from filebroker.assets.stream_datums import StreamDatum, claims, is_placed, stream_datum
 from filebroker.ground.cautions import warn
+from filebroker.ground.documents import mapping_or_empty
 from filebroker.ground.errors import AssetWarning, FilebrokerError, InvalidDocument, UnknownDatum
 from filebroker.ground.kinship import akin
 
@@ -147,8 +148,7 @@ class StreamAssets:
         return Series(data_key, declared_first, datums, parts, self.handlers, self._warned)
 
     def _described(self, descriptor_uid: str, data_key: str) -> Mapping[str, Any]:
-        described = self._data_keys.get(descriptor_uid, {}).get(data_key)
-        return described if isinstance(described, Mapping) else {}
+        return mapping_or_empty(self._data_keys.get(descriptor_uid, {}).get(data_key))
 
     def _tell_faults(self, data_key: str, descriptor_uids: Iterable[str]) -> None:
         """Warn of documents that were left out, when the values are asked for that they should have told of."""

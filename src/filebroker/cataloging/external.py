@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 from filebroker.assets.datums import Datums
 from filebroker.assets.handlers import Handlers
 from filebroker.assets.series import Series, StreamAssets
+from filebroker.cataloging.arrays import is_missing
 from filebroker.cataloging.external_columns import (
     DatumColumn,
     ExternalColumn,
     HeldColumn,
     JoinedColumn,
     SeriesColumn,
-    as_array,
+    own_array,
 )
 from filebroker.cataloging.run import Run, Stream
 from filebroker.ground.documents import Document
 from filebroker.ground.errors import DamagedRun, UnreadableAsset
-from filebroker.storing.columns import ABSENT
 from filebroker.storing.pages import shown_name
 from filebroker.storing.run_files import RunFiles
 
@@ -259,8 +259,7 @@ class ExternalView:
 
     def _kind_of(self, uid: str, key: str, value: Any) -> str:
         """Tell where the value of an event is: in a stream, in what a datum document tells of, or in the event."""
-        is_missing = value is None or value is ABSENT
-        if is_missing and key in self._keys_streamed(uid):
+        if value is None and key in self._keys_streamed(uid):
             return "streamed"
         return "datum" if _is_external(self._item(uid, key)) else "held"
 
@@ -288,7 +287,7 @@ class ExternalView:
         frame, name = stream.to_pandas([key]), shown_name(key)
         if name not in frame:
             return [None] * (len(frame) or len(self._rows(stream)))
-        return [None if isinstance(value, float) and value != value else value for value in frame[name].tolist()]
+        return [None if is_missing(value) else value for value in frame[name].tolist()]
 
     def _numbers_streamed(self, uid: str) -> list[int]:
         ranges = {part for key in self._keys_streamed(uid) for part in self._series_of(key, uid).seq_nums}
@@ -334,7 +333,7 @@ class ExternalView:
         stamps = dict(event["timestamps"])
         for key, source in self.sources(event, keys).items():
             if isinstance(data.get(key), str):
-                data[key] = as_array(self._datums.load(source))
+                data[key] = own_array(self._datums.load(source))
             else:
                 data[key] = self._series_of(key, event["descriptor"]).load(event["seq_num"])
                 stamps.setdefault(key, event["time"])

@@ -12,6 +12,7 @@ import numpy as np
 
 from filebroker.assets.datums import Datums
 from filebroker.assets.series import Series
+from filebroker.cataloging.arrays import objects
 from filebroker.ground.errors import AssetWarning
 
 #: Types of single values by the names that descriptors have for them.
@@ -68,12 +69,12 @@ class ExternalColumn(Sequence[Any]):
         values = (self._value(row) for row in numbers)
         first = next(values, None)
         if not isinstance(first, np.ndarray | np.generic):
-            return _objects([first, *values][: len(numbers)]) if numbers else self._empty()
+            return objects([first, *values][: len(numbers)]) if numbers else self._empty()
         result = np.empty((len(numbers), *first.shape), first.dtype)
         result[0] = first
         for position, value in enumerate(values, 1):
             if np.shape(value) != first.shape or getattr(value, "dtype", None) != first.dtype:
-                return _objects([*result[:position], value, *values])
+                return objects([*result[:position], value, *values])
             result[position] = value
         return result
 
@@ -114,7 +115,7 @@ class DatumColumn(ExternalColumn):
         value = self._values[row]
         if not isinstance(value, str):
             return value  # filled before it was recorded, or missing
-        found = as_array(self._datums.load(value))
+        found = own_array(self._datums.load(value))
         if isinstance(found, np.ndarray) and not self._is_checked:
             self._check(found)
         return found
@@ -175,7 +176,7 @@ class SeriesColumn(ExternalColumn):
         if len(present) == len(numbers):
             return found
         if found.dtype == object or found.shape[1:] != self.shape:
-            return _objects([self._value(row) for row in range(len(self))[rows]])
+            return objects([self._value(row) for row in range(len(self))[rows]])
         result = np.full((len(numbers), *self.shape), np.nan, self.dtype)
         result[[number in self._series for number in numbers]] = found
         return result
@@ -258,7 +259,7 @@ class JoinedColumn(ExternalColumn):
         if not pieces:
             return self._empty()
         alike = len({piece.shape[1:] for piece in pieces}) == 1
-        return np.concatenate(pieces) if alike else _objects([value for piece in pieces for value in piece])
+        return np.concatenate(pieces) if alike else objects([value for piece in pieces for value in piece])
 
 
 def _with_gaps(dtype: "np.dtype[Any]") -> "np.dtype[Any]":
@@ -266,7 +267,7 @@ def _with_gaps(dtype: "np.dtype[Any]") -> "np.dtype[Any]":
     return np.result_type(dtype, np.float64) if dtype.kind in "biufc" else np.dtype(object)
 
 
-def as_array(value: Any) -> Any:
+def own_array(value: Any) -> Any:
     """Give what a handler gave as an array of the caller's own; what is no array, such as a DataFrame, as it is."""
     if isinstance(value, list | tuple):
         try:
@@ -275,13 +276,6 @@ def as_array(value: Any) -> Any:
             return value
     is_array = hasattr(value, "__array__") and hasattr(value, "dtype")
     return np.array(value) if is_array else value  # a handler may keep it, and callers may change it
-
-
-def _objects(values: Sequence[Any]) -> "np.ndarray[Any, Any]":
-    result = np.empty(len(values), dtype=object)
-    for row, value in enumerate(values):
-        result[row] = value
-    return result
 
 
 def declared_shape(declared: Mapping[str, Any]) -> tuple[int, ...] | None:

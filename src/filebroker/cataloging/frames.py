@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from filebroker.cataloging.arrays import objects
 from filebroker.ground.errors import FilebrokerWarning
 from filebroker.storing import columns as arrow_columns
 from filebroker.storing.columns import ABSENT
@@ -149,7 +150,7 @@ def filled(frame: pd.DataFrame, columns: Mapping[str, "ExternalColumn"], order: 
     for key, column in columns.items():
         values = column.stack()
         is_plain = values.ndim == 1 and values.dtype.names is None
-        frame[shown_name(key)] = pd.Series(values if is_plain else _objects(list(values)).to_numpy(), index=frame.index)
+        frame[shown_name(key)] = pd.Series(values if is_plain else objects(values), index=frame.index)
     position = {"time": -1} | {shown_name(key): number for number, key in enumerate(order)}
     return frame[sorted(frame.columns, key=lambda name: position.get(str(name), len(position)))]
 
@@ -207,7 +208,4 @@ def _typed(raw: pa.ChunkedArray) -> Any:
 
 def _objects(values: Sequence[Any]) -> "pd.Series[Any]":
     """Give values as a column of objects, whatever they are."""
-    result = np.empty(len(values), dtype=object)
-    for row, value in enumerate(values):
-        result[row] = np.nan if value is ABSENT else value
-    return pd.Series(result, dtype=object)
+    return pd.Series(objects(np.nan if value is ABSENT else value for value in values), dtype=object)

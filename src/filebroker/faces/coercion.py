@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from filebroker.cataloging.external_columns import as_array, declared_dtype, declared_shape
+from filebroker.cataloging.external_columns import declared_dtype, declared_shape, own_array
 from filebroker.ground.packages import need
 
 
@@ -38,7 +38,7 @@ def delayed(handler_class: type, filler_state: Any) -> type:
             declared = filler_state.descriptor["data_keys"][filler_state.key]
             shape = declared_shape(declared)
             if shape is None:
-                return array.from_array(as_array(super().__call__(*args, **kwargs)))
+                return array.from_array(own_array(super().__call__(*args, **kwargs)))
             dtype = declared_dtype(declared) or np.dtype("float64")
             later = need("dask").delayed(super().__call__)(*args, **kwargs)
             return array.from_delayed(later, shape=shape, dtype=dtype)
