@@ -70,8 +70,9 @@ _MODULES = {
         *("InvalidFill", "InvalidOption", "ProjectionError", "UnfitEvents"),
         *("DamagedRun", "NothingRecorded", "CatalogNotFound"),
         *("ConfigNotFound", "UnknownCatalogName", "InvalidConfig", "UnsupportedFormat", "ReadOnlyCatalog"),
-        *("StorageError", "NotSupported"),
+        *("StorageError", "StoreUnreachable", "AccessDenied", "MissingStore", "NotSupported"),
         *("FilebrokerWarning", "DamagedRunWarning", "RecoveryWarning", "AssetWarning", "LedgerWarning", "SealWarning"),
+        *("UploadWarning", "OfflineWarning"),
     ),
 }
 _ORIGINS = {name: module for module, names in _MODULES.items() for name in names}

@@ -547,6 +547,51 @@ class StorageError(FilebrokerError, OSError):
     """
 
 
+class StoreUnreachable(StorageError, ConnectionError, TimeoutError):
+    """An object store or server did not answer in time: no network, timeouts, throttling.
+
+    Examples
+    --------
+    >>> from filebroker import Broker
+    >>> Broker("http://127.0.0.1:9/beamtime")
+    Traceback (most recent call last):
+        ...
+    filebroker.ground.errors.StoreUnreachable: http://127.0.0.1:9/beamtime ...
+    """
+
+
+class AccessDenied(StorageError, PermissionError):
+    """An object store refused who asked: wrong, missing or expired credentials, or a right that they lack.
+
+    Examples
+    --------
+    Somebody else's bucket is no empty one:
+
+    >>> from filebroker import Broker
+    >>> def newest(url):
+    ...     try:
+    ...         return Broker(url)[-1]
+    ...     except AccessDenied as error:
+    ...         print("log in first:", error)
+    """
+
+
+class MissingStore(StorageError, LookupError):
+    """The bucket or container of a URL does not exist.
+
+    Examples
+    --------
+    A misspelt bucket is no empty one:
+
+    >>> from filebroker import Broker
+    >>> def newest(url):
+    ...     try:
+    ...         return Broker(url)[-1]
+    ...     except MissingStore as error:
+    ...         print("check the URL:", error)
+    """
+
+
 class NotSupported(FilebrokerError, NotImplementedError):
     """Something databroker had and filebroker deliberately does not offer.
 
@@ -643,4 +688,29 @@ class SealWarning(FilebrokerWarning):
     >>> with warnings.catch_warnings(action="ignore", category=SealWarning):  # opening the catalog tries again
     ...     db.insert("start", {"uid": "84d9ee44", "time": 1763821925.0})
     >>> db.close()
+    """
+
+
+class UploadWarning(FilebrokerWarning):
+    """Runs are safe on this machine, but not in the store that they were recorded for.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from filebroker import temp
+    >>> db = temp()
+    >>> with warnings.catch_warnings(action="error", category=UploadWarning):  # rather fail than leave runs behind
+    ...     db.close()
+    """
+
+
+class OfflineWarning(FilebrokerWarning):
+    """A store cannot be reached, and what was read of it before is given.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from filebroker import Broker
+    >>> with warnings.catch_warnings(action="error", category=OfflineWarning):  # rather fail than miss the newest runs
+    ...     run = Broker.named("example")[-1]
     """

@@ -5,8 +5,8 @@ from types import ModuleType
 
 from filebroker.ground.errors import MissingPackage
 
-#: What brings the packages that read external data.
-_EXTRA = 'pip install "filebroker[assets]"'
+#: The extras that bring packages, but for those of ``assets``.
+_EXTRAS = {"s3fs": "s3", "aiohttp": "http", "dask.dataframe": "dask", "distributed": "dask"}
 
 
 def need(module: str) -> ModuleType:
@@ -27,4 +27,7 @@ def need(module: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not module.startswith(error.name):
             raise  # it is there, and something that it needs itself is not
-        raise MissingPackage(f"this needs {module}, which is not installed: {_EXTRA}") from error
+        extra = _EXTRAS.get(module, "assets")
+        raise MissingPackage(
+            f'this needs {module}, which is not installed: pip install "filebroker[{extra}]"'
+        ) from error
