@@ -7,16 +7,19 @@ import threading
 import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, get_args
 
-from filebroker.cataloging.recording import Recording
-from filebroker.cataloging.run import Run
+from filebroker.cataloging.recording import Recording, mark
+from filebroker.cataloging.run import Known, Run
 from filebroker.cataloging.runs import Runs
+from filebroker.finding import cache
 from filebroker.finding.entries import Entry
 from filebroker.finding.indexing import Progress
 from filebroker.finding.inventory import Inventory
 from filebroker.finding.library import Library
+from filebroker.finding.manifest import Manifest
 from filebroker.finding.search import Search
 from filebroker.finding.survey import Survey
 from filebroker.ground import codec, filesystem, forks
@@ -28,20 +31,28 @@ from filebroker.ground.errors import (
     DamagedRunWarning,
     InvalidConfig,
     NothingRecorded,
-    NotSupported,
+    OfflineWarning,
     ReadOnlyCatalog,
     RecoveryWarning,
     StorageError,
+    StoreUnreachable,
     UnstorableValue,
     UnsupportedFormat,
+    UploadWarning,
 )
 from filebroker.ground.filesystem import Folder
 from filebroker.storing import layout
+from filebroker.storing.convoys import Convoy
 from filebroker.storing.recorder import Sync
 from filebroker.storing.recovery import Recovery, recover_all
+from filebroker.storing.rescue import fetch_live
+from filebroker.storing.staging import Staging
+from filebroker.storing.uploader import Uploader
 
 #: So many runs, and so many bytes of their documents, are kept in memory once they were read.
 _KEPT_RUNS, _KEPT_BYTES = 1024, 16 << 20
+#: So many runs of a store are read together at most.
+_MOST_TOGETHER = 64
 
 
 class Catalog(Runs):
@@ -91,6 +102,7 @@ class Catalog(Runs):
         self.folder = Folder(url, storage_options)
         if sync not in get_args(Sync):
             raise InvalidConfig(f"sync={sync!r} means nothing; it is one of {', '.join(map(repr, get_args(Sync)))}")
+        self._staging = self._stage(url)
         if self.folder.local is not None and os.path.isfile(self.folder.local):
             raise CatalogNotFound(f"{self.folder.local} is a file; a catalog is a directory")
         self.read_only = read_only
@@ -101,10 +113,26 @@ class Catalog(Runs):
         self._kept_bytes = 0
         self._unreadable: set[str] = set()
         self._recording: Recording | None = None
+        self._uploader: Uploader | None = None
         self._mutex = threading.RLock()
         forks.renew_in_children(self)
-        if self._check_marker() and not read_only and self.folder.local is not None:
+        if self._check_marker() and not read_only:
+            self._go_on()
+
+    def _stage(self, url: str | os.PathLike[str]) -> Staging | None:
+        """Give the place on this machine for what is recorded for a store."""
+        if self.folder.remote is None or not self.folder.remote.store.is_writable:
+            return None
+        self.folder.staged = Staging(os.fspath(url))
+        return self.folder.staged
+
+    def _go_on(self) -> None:
+        """Seal what was left unfinished on this machine, and upload it where it has to be."""
+        if self.folder.local is not None:
             self._recover(self.folder.local, anywhere=False)
+        elif self._staging is not None and os.path.isdir(self._staging.root):
+            self._recover(self._staging.root, anywhere=False)
+            self._upload()
 
     def __repr__(self) -> str:
         return f"<Catalog {self.folder.url!r}>"
@@ -112,6 +140,7 @@ class Catalog(Runs):
     def renew_locks(self) -> None:
         """Begin anew in a forked child."""
         self._mutex = threading.RLock()
+        self._uploader = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy in another process reads the same folder; what is being recorded here stays here.
@@ -127,6 +156,11 @@ class Catalog(Runs):
             self._read_marker()
         except FileNotFoundError:
             return self._check_unmarked()
+        except StoreUnreachable as error:
+            self._id = cache.known_id(self.folder)
+            if self._id is None:
+                raise
+            warn(f"{error}. What was read of it before is given", OfflineWarning)
         return True
 
     def _read_marker(self) -> None:
@@ -171,7 +205,7 @@ class Catalog(Runs):
                 f"{self.folder.url} is no filebroker catalog: it has no {layout.MARKER} and no runs, but "
                 f"{', '.join(names[:5])}. Give an empty or a new directory to begin a catalog"
             )
-        if self.read_only or self.folder.local is None:
+        if self.read_only or (self.folder.local is None and self._staging is None):
             raise CatalogNotFound(f"there is no filebroker catalog at {self.folder.url}; check the path")
         return False
 
@@ -193,9 +227,13 @@ class Catalog(Runs):
         >>> catalog = Catalog("my_beamtime")
         >>> catalog.seal_interrupted()
         """
-        if self.read_only or self.folder.local is None:
+        if self.read_only or (self.folder.local is None and self._staging is None):
             raise ReadOnlyCatalog(f"the catalog {self.folder.url} was opened for reading; nothing can be sealed")
-        self._recover(self.folder.local, anywhere=True)
+        if self._staging is not None:
+            fetch_live(self.folder.store.store, self._staging)
+        self._recover(self._root, anywhere=True)
+        if self._staging is not None:
+            self._upload()
 
     def _recover(self, root: str, *, anywhere: bool) -> None:
         try:
@@ -215,8 +253,9 @@ class Catalog(Runs):
     def _announce(self, directory: str) -> None:
         """Put a run that was sealed now into the ledger, if there is one: else its directory says enough."""
         library = self.library
-        if library.has_ledger:
-            library.record(directory, sync=self._sync != "never")
+        if self._staging is not None or library.has_ledger:
+            with library.silence():
+                library.record(directory, sync=self._sync != "never")
 
     # -- the door in
 
@@ -262,24 +301,81 @@ class Catalog(Runs):
             recording.insert(name, doc)
         except UnstorableValue as error:
             raise UnstorableValue(f"in the {describe(name, doc)}, {error}") from None
+        if self._uploader is not None and name in ("start", "stop"):
+            self._uploader.wake()
+            self._tell()
 
     def _start_recording(self) -> Recording:
         if self.read_only:
             raise ReadOnlyCatalog(f"the catalog {self.folder.url} was opened for reading; nothing can be inserted")
-        if self.folder.local is None:
-            raise NotSupported(
-                f"runs can be recorded on a local disk alone, not into {self.folder.url}; record locally and copy the "
-                "folder"
-            )
+        if self.folder.local is None and self._staging is None:
+            raise ReadOnlyCatalog(f"nothing can be written to {self.folder.url}; record locally and copy the folder")
         with self._mutex:
             if self._recording is None:
-                self._recording = Recording(self.folder.local, weakref.proxy(self), self._sync)
+                if self._staging is not None:
+                    self._staging.make()
+                    self._upload()
+                shelf = weakref.proxy(self)
+                begin = functools.partial(_begin, shelf)
+                self._recording = Recording(self._root, begin, shelf, self._sync)
             return self._recording
+
+    @property
+    def _root(self) -> str:
+        """The local path that runs are recorded to."""
+        if self._staging is not None:
+            return self._staging.root
+        return self.folder.path("")
+
+    # -- on the way to a store
+
+    def _upload(self) -> None:
+        """Upload what was recorded for a store, in the background."""
+        with self._mutex:
+            if self._staging is None:
+                return
+            if self._uploader is None:
+                after = functools.partial(_keep_ledger, weakref.ref(self))
+                self._uploader = Uploader(self._staging, self.folder.store.store, after_round=after)
+                self.library.compacts = True
+            self._uploader.wake()
+
+    def _tell(self) -> None:
+        """Tell once what is wrong with the upload."""
+        for message in [] if self._uploader is None else self._uploader.take_warnings():
+            warn(message, UploadWarning)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until everything that was recorded so far is in the store.
+
+        On a local disk there is nothing to wait for.
+
+        Parameters
+        ----------
+        timeout
+            Wait no longer than so many seconds.
+
+        Raises
+        ------
+        StorageError
+            The store cannot be reached in that time, or refuses; everything is safe on this machine.
+
+        Examples
+        --------
+        >>> catalog = Catalog("memory://my_beamtime")
+        >>> catalog.insert("start", {"uid": "84d9ee44", "time": 1763821925.0})
+        >>> catalog.flush()
+        >>> catalog.close()
+        """
+        if self._uploader is not None:
+            self._uploader.flush(timeout)
+            self._tell()
 
     def close(self) -> None:
         """Stop recording, and close what was opened to find runs; the catalog can still be read.
 
-        Runs without a stop document are sealed when the catalog is next opened.
+        Runs without a stop document are sealed when the catalog is next opened.  What was recorded for a store is
+        uploaded first.
 
         Examples
         --------
@@ -293,6 +389,12 @@ class Catalog(Runs):
         if self._recording is not None:
             self._recording.close()
             self._recording = None
+        if self._uploader is not None:
+            problem = self._uploader.close()
+            self._tell()
+            if problem:
+                warn(problem, UploadWarning)
+            self._uploader = None
         if self._library is not None:
             self._library.close()
 
@@ -328,15 +430,21 @@ class Catalog(Runs):
     def library(self) -> Library:
         """What is known of the runs."""
         with self._mutex:
-            if self._library is None or (self._id is None and self.folder.local is not None and self._find_id()):
-                writable = not self.read_only and self.folder.local is not None
+            if self._library is None or (self._id is None and self._is_marked and self._find_id()):
+                writable = not self.read_only and (self.folder.local is not None or self._staging is not None)
                 self._library = Library(
                     self.folder,
                     self._id,
                     writable=writable,
                     is_busy=functools.partial(_is_recording, weakref.ref(self)),
+                    appended=functools.partial(_upload, weakref.ref(self)),
                 )
             return self._library
+
+    @property
+    def _is_marked(self) -> bool:
+        """Whether the catalog may have been given an id by now, and it costs nothing to look."""
+        return self.folder.local is not None or self.folder.on_disk(layout.MARKER) is not None
 
     def _find_id(self) -> bool:
         """Look for the id that another process may have given the catalog meanwhile."""
@@ -350,7 +458,35 @@ class Catalog(Runs):
         return Search(library)
 
     def _open(self, entry: Entry) -> Run | None:
+        if self._can_wait(entry) and entry.path not in self._runs:
+            self._expect([entry], None)
         return self._run(entry.path)
+
+    def _together(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Give entries one after another; those of a store come with what is known, and are read with the others."""
+        if self.folder.remote is None:
+            yield from entries
+            return
+        left, size, convoy = iter(entries), 1, Convoy(self.folder.remote)
+        while chunk := list(islice(left, size)):
+            self._expect([entry for entry in chunk if self._can_wait(entry)], convoy)
+            yield from chunk
+            size = min(4 * size, _MOST_TOGETHER)
+
+    def _can_wait(self, entry: Entry) -> bool:
+        """Tell whether the files of a run need not be read before more is asked than the ledger knows."""
+        return self.folder.remote is not None and entry.state == "sealed" and self.folder.on_disk(entry.path) is None
+
+    def _expect(self, entries: Sequence[Entry], convoy: Convoy | None) -> None:
+        """Make runs of a store of what is known of them."""
+        rows = [entry.row for entry in entries if entry.path not in self._runs]
+        for item in self.library.ask(Manifest.documents, rows):
+            path, version = item.entry.path, f"{self._id}.{item.entry.revision}"
+            if convoy is not None:
+                convoy.join(path, version)
+            run = Run(self.folder, path, Known(version, item.raw_start, item.raw_stop), convoy)
+            with self._mutex:
+                self._keep(run)
 
     def refresh(self) -> Survey:
         """Look through the run directories for runs that were copied there, or removed, by hand.
@@ -424,15 +560,43 @@ class Catalog(Runs):
                 warn(f"{error}. The other runs are given", DamagedRunWarning)
             return None
         with self._mutex:
-            self._forget_run(directory)
-            self._kept_bytes += run.size
-            self._runs[directory] = run, run.size
-            while len(self._runs) > _KEPT_RUNS or self._kept_bytes > _KEPT_BYTES:
-                self._kept_bytes -= self._runs.popitem(last=False)[1][1]
+            self._keep(run)
         return run
+
+    def _keep(self, run: Run) -> None:
+        """Keep a run in memory, and let go of those not used for longest."""
+        self._forget_run(run.directory)
+        self._kept_bytes += run.size
+        self._runs[run.directory] = run, run.size
+        while len(self._runs) > _KEPT_RUNS or self._kept_bytes > _KEPT_BYTES:
+            self._kept_bytes -= self._runs.popitem(last=False)[1][1]
 
     def _forget_run(self, directory: str) -> None:
         self._kept_bytes -= self._runs.pop(directory, (None, 0))[1]
+
+
+def _begin(catalog: Catalog) -> None:
+    """Make the place that is recorded to a catalog; no store is asked for that."""
+    if catalog.folder.local is not None:
+        mark(catalog.folder.local)
+        catalog.library.begin()
+    elif catalog._staging is not None and catalog._id is None:
+        mark(catalog._staging.root)
+
+
+def _upload(catalog: "weakref.ref[Catalog]") -> None:
+    """Upload what was added to the ledger of a catalog in a store."""
+    there = catalog()
+    if there is not None and there._staging is not None:
+        there._upload()
+
+
+def _keep_ledger(catalog: "weakref.ref[Catalog]") -> None:
+    """Begin the ledger of a catalog in a store if it has none, and keep its files few."""
+    there = catalog()
+    if there is not None:
+        there.library.begin()
+        there.library.housekeeper.start()
 
 
 def _is_recording(catalog: "weakref.ref[Catalog]") -> bool:

@@ -3,7 +3,7 @@
 import os
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, Protocol
@@ -42,15 +42,17 @@ class Recording:
     Parameters
     ----------
     root
-        Local path of the catalog.
+        Local path that the runs are recorded to.
+    begin
+        Makes that a catalog.
     shelf
         Gives the run of a uid if the catalog has one, and the list of its runs.
     sync
         When documents are forced to the disk, see `Catalog`.
     """
 
-    def __init__(self, root: str, shelf: Shelf, sync: Sync) -> None:
-        self._root, self._shelf, self._sync = root, shelf, sync
+    def __init__(self, root: str, begin: Callable[[], None], shelf: Shelf, sync: Sync) -> None:
+        self._root, self._begin_catalog, self._shelf, self._sync = root, begin, shelf, sync
         # Who records the documents that name a run, descriptor or resource.
         self._owners: dict[str, Recorder | Replay] = {}
         self._mutex = threading.RLock()
@@ -94,9 +96,9 @@ class Recording:
         if isinstance(owner, Recorder):
             owner.insert("start", start)
             return
-        mark(self._root)
-        self._shelf.library.begin()
-        recorded = self._find(uid)
+        self._begin_catalog()
+        with self._shelf.library.silence():
+            recorded = self._find(uid)
         if recorded is not None and recorded.state == "live":
             raise DuplicateDocument(
                 f"the run {uid!r} is being recorded by another process or another catalog object, in "
@@ -133,8 +135,9 @@ class Recording:
 
     def _announce(self, directory: str) -> None:
         """Put a run into the ledger as it is now."""
-        with patience(_PATIENCE_SECONDS):
-            self._shelf.library.record(directory, sync=self._sync != "never")
+        library = self._shelf.library
+        with patience(_PATIENCE_SECONDS), library.silence():
+            library.record(directory, sync=self._sync != "never")
 
     @property
     def is_busy(self) -> bool:

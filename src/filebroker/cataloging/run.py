@@ -3,18 +3,51 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filebroker.cataloging.ordering import in_time_order
+from filebroker.ground import codec
 from filebroker.ground.documents import Document, Pair
 from filebroker.ground.errors import DamagedRunWarning, UnknownStream
 from filebroker.ground.filesystem import Folder
 from filebroker.storing import columns
 from filebroker.storing.columns import ABSENT
+from filebroker.storing.convoys import Convoy
 from filebroker.storing.run_files import RunFiles
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: So often a damaged run is looked at anew.
+_HEALING_SECONDS = 1.0
+
+
+class Known(NamedTuple):
+    """What is known of a sealed run without reading its files.
+
+    Attributes
+    ----------
+    version : str
+        What distinguishes its documents from others that were there before.
+    raw_start, raw_stop : bytes
+        The start and the stop document as JSON.
+    """
+
+    version: str
+    raw_start: bytes
+    raw_stop: bytes
+
+    @property
+    def start(self) -> Document:
+        """The start document."""
+        document: Document = codec.loads(self.raw_start)
+        return document
+
+    @property
+    def stop(self) -> Document | None:
+        """The stop document."""
+        return codec.loads(self.raw_stop) if self.raw_stop else None
 
 
 class Run:
@@ -28,6 +61,10 @@ class Run:
         The catalog's folder.
     directory
         The run's directory in it.
+    known
+        What is known of a sealed run without reading its files, which is then put off until more is asked.
+    convoy
+        The runs that it is read with.
 
     Raises
     ------
@@ -44,15 +81,19 @@ class Run:
     (11, 3)
     """
 
-    def __init__(self, folder: Folder, directory: str) -> None:
+    def __init__(
+        self, folder: Folder, directory: str, known: "Known | None" = None, convoy: Convoy | None = None
+    ) -> None:
         self._folder, self.directory = folder, directory
-        self._loaded = RunFiles(folder, directory)
+        self._known, self._convoy = known, convoy
+        self._read = RunFiles(folder, directory) if known is None else None
         self._reported: set[str] = set()
+        self._looked = monotonic()
         #: What was made of the run for others, by whom it was made for.
         self.derived: dict[object, Any] = {}
         #: Small tables of a run that does not change any more, by stream, keys and form.
         self.kept_frames: dict[tuple[str, tuple[str, ...] | None, bool], pd.DataFrame] = {}
-        self.uid: str = self._loaded.uid
+        self.uid: str = self._loaded.uid if known is None else known.start["uid"]
 
     def __repr__(self) -> str:
         plan = self.start.get("plan_name", "a run")
@@ -62,10 +103,24 @@ class Run:
         return Run, (self._folder, self.directory)
 
     @property
+    def _loaded(self) -> RunFiles:
+        """The run's files as they were read last."""
+        if self._read is None:
+            version = None if self._known is None else self._known.version
+            self._read = RunFiles(self._folder, self.directory, version=version, convoy=self._convoy)
+        return self._read
+
+    @property
     def files(self) -> RunFiles:
         """The run's files as they are now."""
-        if self._loaded.state == "live":
-            self._loaded = RunFiles(self._folder, self.directory, self._loaded)
+        before = self._loaded
+        if before.state == "live":
+            self._read = RunFiles(self._folder, self.directory, before)
+        elif before.damage != before.losses and monotonic() - self._looked > _HEALING_SECONDS:
+            # It may have been a copy in the making.
+            self._looked, self._known = monotonic(), None
+            self._read = RunFiles(self._folder, self.directory)
+            self.derived.clear()
         self._report(self._loaded)
         return self._loaded
 
@@ -92,7 +147,7 @@ class Run:
         >>> run.start["plan_name"], run.start["scan_id"]
         ('scan', 22)
         """
-        return self._loaded.start
+        return self._loaded.start if self._known is None else self._known.start
 
     @property
     def size(self) -> int:
@@ -105,7 +160,7 @@ class Run:
         >>> run.size
         5128
         """
-        return self._loaded.size
+        return 0 if self._read is None else self._read.size
 
     @property
     def state(self) -> str:
@@ -118,7 +173,7 @@ class Run:
         >>> run.state
         'sealed'
         """
-        return self.files.state
+        return self.files.state if self._read is not None else "sealed"
 
     @property
     def stop(self) -> Document | None:
@@ -131,7 +186,7 @@ class Run:
         >>> run.stop["exit_status"], run.stop["num_events"]
         ('success', {'baseline': 2, 'primary': 11})
         """
-        return self.files.stop
+        return self._known.stop if self._read is None and self._known is not None else self.files.stop
 
     @property
     def descriptors(self) -> list[Document]:

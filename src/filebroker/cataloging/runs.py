@@ -260,7 +260,7 @@ class Runs(ABC):
 
     def _opened(self, entries: Iterable[Entry]) -> Iterator[Run]:
         """Open some runs; those that cannot be read are left out."""
-        for entry in entries:
+        for entry in self.catalog._together(entries):
             run = self._open(entry)
             if run is not None:
                 yield run
@@ -410,6 +410,59 @@ class Runs(ABC):
         from filebroker.cataloging import overviews
 
         return overviews.table_of(self.documents(), columns)
+
+    def to_dask(
+        self,
+        stream: str = "primary",
+        columns: str | Sequence[str] | None = None,
+        metadata: str | Sequence[str] = (),
+        since: object = None,
+        until: object = None,
+        *,
+        dtypes: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Give the events of all runs as one dask table, one partition a page; see docs/how-to/many-runs.md.
+
+        Parameters
+        ----------
+        stream
+            Its name.
+        columns
+            Data keys, None for those of the newest run that has the stream.
+        metadata
+            Keys of the start document, dotted for nested ones.  Each becomes a column.
+        since, until
+            The earliest and the latest time of an event, both included; see `times.parse`.
+        dtypes
+            What data keys are of, where that shall not be learnt from the newest run that has them: ``float64``,
+            ``Int64``, ``boolean``, ``string`` or ``object``.
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
+            One row an event, newest run first.  Columns are ``uid`` of the run, the metadata, ``seq_num``,
+            ``time`` (seconds since 1970, UTC) and the data keys.
+
+        Raises
+        ------
+        UnknownStream, UnknownField
+            No run has the stream, or none of the newest has a data key.
+        MissingPackage
+            dask is not installed.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> table = catalog.search({"plan_name": "scan"}).to_dask(columns=["motor", "det"], metadata=["scan_id"])
+        >>> table.columns.tolist()
+        ['uid', 'scan_id', 'seq_num', 'time', 'motor', 'det']
+        >>> float(table["det"].max().compute())
+        1.0
+        """
+        from filebroker.cataloging import dask_frames
+
+        return dask_frames.table_of(self, stream, columns, metadata, (since, until), dtypes)
 
     def keys_seen(self) -> "pd.DataFrame":
         """Tell which keys the start documents have, to know what can be searched for.

@@ -11,11 +11,12 @@ import time
 
 from filebroker.ground import codec, filesystem
 from filebroker.ground.errors import StorageError
+from filebroker.ground.filecache import FileCache, clear, limit_from_environment
 from filebroker.ground.filesystem import Folder
 
 #: Names another directory than the platform's own for caches; empty for none at all.
 VARIABLE = "FILEBROKER_CACHE"
-_LABEL = "catalog.json"
+_LABEL, _FILES = "catalog.json", "files"
 _UNUSED_SECONDS = 180 * 24 * 3600
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -56,8 +57,8 @@ def directory_of(folder: Folder, catalog_id: str) -> str | None:
     if base is None:
         return None
     key = hashlib.sha256(f"{folder.url}\n{catalog_id}".encode(errors="surrogatepass")).hexdigest()[:16]
-    label = _UNSAFE.sub("-", folder.url.rstrip("/\\").replace("\\", "/").rpartition("/")[2])[:40]
-    directory = os.path.join(base, f"{label}-{key}")
+    name = _UNSAFE.sub("-", folder.url.rstrip("/\\").replace("\\", "/").rpartition("/")[2])[:40]
+    directory = os.path.join(base, f"{name}-{key}")
     path = os.path.join(directory, _LABEL)
     try:
         if not os.path.exists(path):
@@ -67,8 +68,9 @@ def directory_of(folder: Folder, catalog_id: str) -> str | None:
                     os.mkdir(part, 0o700)
             if not (_is_private(base) and _is_private(directory)):
                 return None
-            place = folder.local or re.sub(r"//[^/]*@|[?#].*", "//", folder.url)  # no credentials
-            filesystem.publish(path, codec.dumps({"catalog": place, "local": folder.local is not None}), sync=False)
+            place = _place_of(folder)
+            label = {"catalog": place, "local": folder.local is not None, "id": catalog_id}
+            filesystem.publish(path, codec.dumps(label), sync=False)
             _prune(base)
         elif time.time() - os.path.getmtime(path) > 3600:
             os.utime(path)
@@ -77,6 +79,42 @@ def directory_of(folder: Folder, catalog_id: str) -> str | None:
     except (OSError, StorageError):
         return None
     return directory
+
+
+def _place_of(folder: Folder) -> str:
+    """Give the URL of a folder without credentials."""
+    return folder.local or re.sub(r"//[^/]*@|[?#].*", "//", folder.url)
+
+
+def known_id(folder: Folder) -> str | None:
+    """Give the ``id`` of the catalog that was last seen in a place, None if none was."""
+    base, found = root(), []
+    if base is not None:
+        with contextlib.suppress(OSError), os.scandir(base) as entries:
+            for entry in entries:
+                path = os.path.join(entry.path, _LABEL)
+                with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                    with open(path, "rb") as file:
+                        label = codec.loads(file.read())
+                    if label["catalog"] == _place_of(folder):
+                        found.append((os.path.getmtime(path), str(label["id"])))
+    return max(found, default=(0.0, None))[1]
+
+
+def files_of(directory: str) -> FileCache:
+    """Give the copies of files of a catalog in a store.
+
+    Parameters
+    ----------
+    directory
+        The catalog's cache directory.
+    """
+    return FileCache(os.path.join(directory, _FILES), limit_from_environment())
+
+
+def clear_files(directory: str) -> int:
+    """Remove the copies of files of a catalog in a store, and tell how many bytes they had."""
+    return clear(os.path.join(directory, _FILES))
 
 
 def _is_private(directory: str) -> bool:

@@ -13,6 +13,7 @@ class Entry(NamedTuple):
 
     row: int
     path: str
+    revision: int
     state: str
     uid: str
     scan_id: int | None

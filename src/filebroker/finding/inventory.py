@@ -24,7 +24,7 @@ class Inventory:
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
-        self._listings: dict[str, tuple[int, list[str]]] = {}
+        self._listings: dict[str, tuple[tuple[int, int], list[str]]] = {}
 
     def __iter__(self) -> Iterator[str]:
         """Give the directory of each run, the newest start first."""
@@ -44,11 +44,11 @@ class Inventory:
 
     def _names(self, path: str) -> list[str]:
         """List a directory, the latest name first."""
-        stamp = self._folder.stamp(path)
+        changed = self._folder.changed(path)
         known = self._listings.get(path)
-        if known is not None and known[0] == stamp:
+        if known is not None and known[0] == changed:
             return known[1]
         names = self._folder.names(path)[::-1]
-        if stamp >= 0 and time.time_ns() - stamp > _SETTLED_NS:
-            self._listings[path] = stamp, names
+        if min(changed) >= 0 and time.time_ns() - max(changed) > _SETTLED_NS:
+            self._listings[path] = changed, names
         return names

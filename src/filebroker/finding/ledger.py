@@ -11,11 +11,12 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from filebroker.finding import snapshots
+from filebroker.finding.listings import Listing
 from filebroker.finding.records import Record, from_line, to_document
 from filebroker.ground import filesystem
 from filebroker.ground.errors import StorageError
@@ -64,6 +65,7 @@ class Ledger:
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
+        self._listing = None if folder.remote is None else Listing(folder)
         # This object's log, and how long it was when it was last written to.
         self._own, self._own_size = "", 0
         self._mutex = threading.Lock()
@@ -75,14 +77,21 @@ class Ledger:
 
     # -- reading
 
-    def files(self) -> dict[str, int]:
+    def files(self, *, fresh: bool = True) -> dict[str, int]:
         """Give the files of the ledger with their sizes in bytes.
+
+        Parameters
+        ----------
+        fresh
+            Do not be content with what a store listed a moment ago.
 
         Raises
         ------
         StorageError
             They cannot be listed.
         """
+        if self._listing is not None:
+            return {name: size for name, size in self._listing.files(fresh=fresh).items() if _FILE.fullmatch(name)}
         # The logs come first: one that is merged meanwhile is then seen as a log, as a snapshot, or as both.
         logs = {name: size for name, size in self._folder.sizes(LOGS).items() if name.endswith(".jsonl")}
         merged = {name: size for name, size in self._folder.sizes(SNAPSHOTS).items() if snapshots.is_snapshot(name)}
@@ -98,7 +107,22 @@ class Ledger:
         """
         return any(name.startswith(SNAPSHOTS) for name in files)
 
-    def read(self, name: str, start: int = 0) -> Portion:
+    def fetch(self, wanted: Mapping[str, int]) -> dict[str, bytes]:
+        """Read files of a ledger in a store at once; what cannot be had is left out.
+
+        Parameters
+        ----------
+        wanted
+            The files, each with the byte to begin at.
+        """
+        remote = self._folder.remote
+        if remote is None:
+            return {}
+        parts = [(name, start, None) for name, start in wanted.items() if self._folder.on_disk(name) is None]
+        answers = zip(parts, remote.read_many(parts) if parts else [], strict=True)
+        return {name: data for (name, _, _), data in answers if isinstance(data, bytes)}
+
+    def read(self, name: str, start: int = 0, text: bytes | None = None) -> Portion:
         """Read a file of the ledger.
 
         Parameters
@@ -107,6 +131,8 @@ class Ledger:
             As in `files`.
         start
             Leave out so many bytes of a log, which were read before.
+        text
+            What `fetch` gave of it.
 
         Raises
         ------
@@ -115,9 +141,16 @@ class Ledger:
         StorageError
             It cannot be read.
         """
-        if name.startswith(SNAPSHOTS):
-            return self._read_snapshot(name)
-        stamp, text = self._folder.stamp(name), self._folder.read(name, start)
+        read = self._read_snapshot if name.startswith(SNAPSHOTS) else self._read_log
+        portion = read(name, start, text)
+        if portion.damage and self._folder.remote is not None:  # a bit may have flipped on the way
+            portion = read(name, start, None)
+        return portion
+
+    def _read_log(self, name: str, start: int, text: bytes | None) -> Portion:
+        stamp = self._folder.stamp(name)
+        if text is None:
+            text = self._folder.read(name, start)
         end = text.rfind(b"\n") + 1
         parsed = read_lines(text[:end], f"{name}, from byte {start}")
         records, damage = [], list(parsed.damage)
@@ -132,15 +165,15 @@ class Ledger:
         known = [record for record in records if record is not None]
         return Portion(known, start + end, {name: start + end}, damage)
 
-    def _read_snapshot(self, name: str) -> Portion:
-        data = self._folder.read(name)
+    def _read_snapshot(self, name: str, start: int, text: bytes | None) -> Portion:
+        data = self._folder.read(name) if text is None else text
         try:
             records, sources = snapshots.decode_snapshot(name.rpartition("/")[2], data)
         except ValueError as error:
             return Portion([], len(data), {name: len(data)}, [f"{name} cannot be used: {error}"])
         return Portion(records, len(data), {name: len(data), **sources}, [])
 
-    # -- writing, on local disks
+    # -- writing: logs on a local disk, from where they may go up to a store
 
     def append(self, records: Iterable[Record], *, sync: bool) -> None:
         """Add records to the end of this object's log.
@@ -176,18 +209,18 @@ class Ledger:
                     self._sync_directory(LOGS)
             except OSError as error:
                 self._own = ""  # what a failed append left behind is nothing to write after
-                place = self._folder.path(LOGS)
+                place = self._place(LOGS)
                 raise StorageError(error.errno, f"cannot write to {place}: {error.strerror}") from error
 
     def _lock_log(self) -> FileLock:
         """Lock this object's log, or a new one if that is being merged or was."""
-        os.makedirs(self._folder.path(LOGS), exist_ok=True)
+        os.makedirs(self._place(LOGS), exist_ok=True)
         for _ in range(_LOCK_ATTEMPTS):
             is_new = not self._own
             if is_new:
                 self._own_size = 0
                 now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-                self._own = self._folder.path(f"{LOGS}/{now}-{uuid.uuid4().hex[:12]}.jsonl")
+                self._own = self._place(f"{LOGS}/{now}-{uuid.uuid4().hex[:12]}.jsonl")
             lock = FileLock(self._own)
             with contextlib.suppress(FileNotFoundError):  # it was merged
                 if lock.acquire(create=is_new):
@@ -196,7 +229,14 @@ class Ledger:
                     lock.release()  # it was replaced by a copy
             # A name is never used again, because readers know how far they read it.
             self._own = ""
-        raise OSError(f"the logs in {self._folder.path(LOGS)} are all locked")
+        raise OSError(f"the logs in {self._place(LOGS)} are all locked")
+
+    def _place(self, name: str) -> str:
+        """Give the local path that a file is written to."""
+        root = self._folder.local or (self._folder.staged.root if self._folder.staged is not None else None)
+        if root is None:
+            raise StorageError(f"nothing can be written to {self._folder.url}")
+        return f"{root}/{name}" if name else root
 
     def publish(self, records: Iterable[Record], covers: dict[str, int]) -> str:
         """Write a snapshot, and give its name.
@@ -215,13 +255,19 @@ class Ledger:
         """
         filename, data = snapshots.encode_snapshot(records, covers)
         name = f"{SNAPSHOTS}/{filename}"
+        if self._listing is not None:
+            self._folder.store.store.create(name, data)
+            self._listing.forget()
+            return name
         filesystem.make_directory(self._folder.path(SNAPSHOTS))
         filesystem.publish(self._folder.path(name), data, sync=True)
         self._sync_directory(SNAPSHOTS)
         return name
 
     def sweep(self) -> None:
-        """Remove what processes left behind that died while they wrote a snapshot."""
+        """Remove what processes left behind that died while they wrote a snapshot to a local disk."""
+        if self._listing is not None:
+            return
         for name in self._folder.names(SNAPSHOTS):
             path = f"{SNAPSHOTS}/{name}"
             if filesystem.is_temporary(name) and time.time_ns() - self._folder.stamp(path) > _ABANDONED_NS:
@@ -229,12 +275,14 @@ class Ledger:
                     filesystem.remove(self._folder.path(path))
 
     def _sync_directory(self, name: str) -> None:
-        filesystem.sync_path(self._folder.path(""), self._folder.path(name))
+        filesystem.sync_path(self._place(""), self._place(name))
 
     def drop(self, covers: dict[str, int], *, keep: str) -> None:
         """Remove files whose records are all in a snapshot.
 
         A log that has grown since, or is being written to, stays.
+
+        A log in a store goes whether it has grown or not: its writer writes it anew as a whole.
 
         Parameters
         ----------
@@ -243,6 +291,13 @@ class Ledger:
         keep
             The snapshot.
         """
+        if self._listing is not None:
+            waiting = {name for name in covers if self._folder.on_disk(name) is not None}
+            self._folder.store.store.remove(
+                name for name in covers if name not in waiting | {keep} and _FILE.fullmatch(name)
+            )
+            self._listing.forget()
+            return
         for name, size in covers.items():
             if name == keep or not _FILE.fullmatch(name):
                 continue

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
 
 from filebroker.finding import cache
@@ -18,8 +20,15 @@ from filebroker.finding.records import Record
 from filebroker.finding.survey import Survey, read_all, survey
 from filebroker.ground import forks
 from filebroker.ground.cautions import warn
-from filebroker.ground.errors import DamagedRunWarning, LedgerWarning, StorageError
+from filebroker.ground.errors import (
+    DamagedRunWarning,
+    LedgerWarning,
+    OfflineWarning,
+    StorageError,
+    StoreUnreachable,
+)
 from filebroker.ground.filesystem import Folder
+from filebroker.ground.remote import Remote
 from filebroker.storing import layout
 
 _MANIFEST = "manifest.sqlite"
@@ -29,7 +38,15 @@ _ATTEMPTS = 20
 _SMALL_MANIFEST = 4 << 20
 #: A ledger of so many bytes takes some 100 ms to take in.
 _MUCH = 1 << 20
+#: So often, and for so many, it is looked whether runs that were gone are there again.
+_REVIVAL_SECONDS, _MANY_GONE = 1.0, 2000
 
+
+class _Silence(threading.local):
+    kept = False
+
+
+_silence = _Silence()
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -47,6 +64,13 @@ class Library:
         Whether the ledger may be written to.
     is_busy
         Whether this process records.
+    appended
+        Is called when something was added to the ledger of a catalog in a store.
+
+    Attributes
+    ----------
+    compacts : bool
+        Whether the ledger is to be compacted; of a catalog in a store those do it who record into it.
     """
 
     def __init__(
@@ -56,10 +80,17 @@ class Library:
         *,
         writable: bool,
         is_busy: Callable[[], bool] = lambda: False,
+        appended: Callable[[], None] = lambda: None,
     ) -> None:
         self._folder, self.writable = folder, writable
+        self._appended = appended
+        self.compacts = folder.remote is None
+        self._revived = -_REVIVAL_SECONDS
+        self._is_offline = self._has_begun = False
         self.ledger = Ledger(folder)
         self.directory = None if catalog_id is None else cache.directory_of(folder, catalog_id)
+        if folder.remote is not None and self.directory is not None:
+            folder.remote.cache = cache.files_of(self.directory)
         self.manifest = self._place_manifest()
         self._inventory = Inventory(folder)
         # The files of the ledger that were taken in, and into which manifest.
@@ -92,24 +123,78 @@ class Library:
     def sync(self) -> None:
         """Take in what the ledger says since the last time.
 
-        Where there is no complete ledger the run directories are looked at.
+        Where there is no complete ledger the run directories are looked at.  When the store does not answer, what
+        was taken in before is good enough, and an `OfflineWarning` says so.
 
         Raises
         ------
         StorageError
             The catalog cannot be read.
         """
+        if _silence.kept:
+            return
+        if self._is_removed:
+            raise StorageError(f"the catalog {self._folder.url} was temporary, and is no more")
+        files = self._sync_disk() if self._folder.remote is None else self._sync_store(self._folder.remote)
+        if not self._is_checked or (self.writable and self._is_compaction_due(files)):
+            self.housekeeper.start()
+
+    def _sync_disk(self) -> dict[str, int]:
+        """Take in what is new in a ledger on a local disk, and give its files."""
         with alone():
-            if self._is_removed:
-                raise StorageError(f"the catalog {self._folder.url} was temporary, and is no more")
             files = self.ledger.files()
             if self._seen != (self._identity(), files):
                 self._check_if_small()
-                self._take_in_latest(files)
+                self._take_in_latest(files, {})
+            if self.ledger.is_complete(files):
+                self._revive()
+            else:
+                self._report(self._look_around(is_whole=False).unreadable)
+        return files
+
+    def _sync_store(self, remote: Remote) -> dict[str, int]:
+        """Take in what is new in a ledger in a store, and give its files; others do not wait for the network."""
+        if self._is_offline and remote.is_offline and self._seen[0]:
+            return {}
+        try:
+            files = self.ledger.files(fresh=False)
+            with alone():
+                is_news = self._seen != (self._identity(), files)
+                known = self.manifest.sources()
+            if is_news:
+                texts = self.ledger.fetch(_starts(files, known))
+                with alone():
+                    self._check_if_small()
+                    self._take_in_latest(files, texts)
             if not self.ledger.is_complete(files):
-                self._report(self._look_around().unreadable)
-        if not self._is_checked or (self.writable and is_due(files, self._left_over)):
-            self.housekeeper.start()
+                self._report(self._look_around(is_whole=False).unreadable)
+        except StoreUnreachable as error:
+            with alone():
+                self._go_offline(error)
+            return {}
+        self._is_offline = False
+        return files
+
+    def _go_offline(self, error: StoreUnreachable) -> None:
+        """Be content with what was taken in before, if anything was."""
+        identity = self._identity()
+        if not self.manifest.sources() and not len(self.manifest):
+            raise error
+        if not self._is_offline:
+            warn(f"{error}. The runs that were known before are given, and the newest may be missing", OfflineWarning)
+        self._is_offline, self._seen = True, (identity, {})
+
+    def _is_compaction_due(self, files: dict[str, int]) -> bool:
+        return self.compacts and is_due(files, self._left_over, in_store=self._folder.remote is not None)
+
+    @contextlib.contextmanager
+    def silence(self) -> Iterator[None]:
+        """Ask no store for news meanwhile: acquisition waits for no network."""
+        before, _silence.kept = _silence.kept, self._folder.remote is not None
+        try:
+            yield
+        finally:
+            _silence.kept = before
 
     def ask(self, question: Callable[Concatenate[Manifest, P], T], *values: P.args, **keywords: P.kwargs) -> T:
         """Ask the manifest, and make it anew if it turns out to be damaged.
@@ -123,7 +208,11 @@ class Library:
         """
         for _ in range(_ATTEMPTS):
             try:
+                if not self._seen[0]:
+                    self.sync()
                 with alone():
+                    if _silence.kept:
+                        return question(self.manifest, *values, **keywords)
                     if self.manifest.identity() != self._seen[0]:
                         self.sync()
                     asked = self._seen[0]
@@ -158,6 +247,8 @@ class Library:
         """Whether so much of the ledger has not been taken in yet that it would take long."""
         if self._seen[0]:
             return False
+        if self._folder.remote is not None:  # which is not asked for this
+            return True
         try:
             with alone():
                 known = self.manifest.sources()
@@ -174,20 +265,20 @@ class Library:
             self._discard_manifest(error)
             return self.manifest.identity()
 
-    def _take_in_latest(self, files: dict[str, int]) -> None:
+    def _take_in_latest(self, files: dict[str, int], texts: dict[str, bytes]) -> None:
         damage: list[str] = []
         identity = ""
         for attempt in range(_ATTEMPTS):
             try:
                 identity = self.manifest.identity()
-                damage = self._take_in(files, identity)
+                damage = self._take_in(files, identity, texts)
                 break
             except FileNotFoundError as error:  # merged with others meanwhile
                 if attempt == _ATTEMPTS - 1:
                     raise StorageError(
                         f"the ledger of {self._folder.url} changes faster than it can be read"
                     ) from error
-                files = self.ledger.files()
+                files, texts = self.ledger.files(), {}
             except (sqlite3.DatabaseError, DatabaseDamaged) as error:
                 if attempt > 1:
                     raise
@@ -197,15 +288,21 @@ class Library:
         if self.manifest.is_suspect:
             self._make_good(damage)
 
-    def _take_in(self, files: dict[str, int], identity: str) -> list[str]:
+    def _take_in(self, files: dict[str, int], identity: str, texts: dict[str, bytes]) -> list[str]:
         """Read what is new in the files of the ledger into the manifest of an identity, and give what is damaged."""
         known = self.manifest.sources()
         damage: list[str] = []
+        covered: dict[str, int] = {}
         self._unfinished.clear()
         is_replaced = any(size < known.get(name, 0) for name, size in files.items())
-        for name, size in files.items():
+        # Snapshots first: a log that was merged into one need not be read.
+        for name, size in sorted(files.items(), key=lambda item: not item[0].startswith(SNAPSHOTS)):
             if size != known.get(name, -1) and not is_replaced:
-                portion = self._read(name, known.get(name, 0))  # before others have to wait
+                if size <= covered.get(name, -1):
+                    portion = Portion([], size, {name: size}, [])
+                else:
+                    portion = self._read(name, known.get(name, 0), texts.get(name))  # before others have to wait
+                    covered.update(portion.covers)
                 with self._writing_to(identity):
                     before, known = known.get(name), self.manifest.sources()
                     if known.get(name) == before:
@@ -227,8 +324,8 @@ class Library:
                 raise FileNotFoundError("the manifest was made anew meanwhile")
             yield
 
-    def _read(self, name: str, start: int = 0) -> Portion:
-        return self.ledger.read(name, 0 if name.startswith(SNAPSHOTS) else start)
+    def _read(self, name: str, start: int = 0, text: bytes | None = None) -> Portion:
+        return self.ledger.read(name, 0 if name.startswith(SNAPSHOTS) else start, text)
 
     def _note(self, name: str, size: int, portion: Portion) -> list[str]:
         """Put what was read of a file into the manifest, and give what is damaged."""
@@ -317,6 +414,7 @@ class Library:
                 known = self.ask(Manifest.revision_of, path)
         records = list(read_all(self._folder, [path], known, unreadable))
         self.ledger.append(records, sync=sync)
+        self._appended()
         self._report(unreadable)
         for record in records:
             self._recorded[path] = record.revision, record.state
@@ -336,6 +434,7 @@ class Library:
         """Put into the ledger what is known from the run directories alone."""
         self.begin()
         self.ledger.append(self.ask(Manifest.unshared), sync=True)
+        self._appended()
 
     def _try_to_write(self, write: Callable[[], None]) -> str:
         """Write if that is allowed, and say why it could not be done."""
@@ -347,13 +446,33 @@ class Library:
             return str(error)
         return ""
 
-    def _look_around(self) -> Survey:
+    def _look_around(self, *, is_whole: bool = True) -> Survey:
+        """Look through the run directories.
+
+        Parameters
+        ----------
+        is_whole
+            Whether what is not there is gone; else it may be on its way.
+        """
         found = survey(self._folder, self._inventory, self.ask(Manifest.revisions))
         found.unreadable.update(self._misplaced())
-        if found.records:
-            with alone(), self.manifest.writing():
-                self.manifest.apply(found.records, shared=False)
+        self._note_here(found.records if is_whole else found.added + found.changed)
         return found
+
+    def _note_here(self, records: Sequence[Record]) -> None:
+        """Put into the manifest alone what the run directories say."""
+        if records:
+            with alone(), self.manifest.writing():
+                self.manifest.apply(records, shared=False)
+
+    def _revive(self) -> None:
+        """Find runs that were gone and are there again: copies come in any order, directories after the ledger."""
+        if self._folder.remote is not None or time.monotonic() - self._revived < _REVIVAL_SECONDS:
+            return
+        self._revived = time.monotonic()
+        there = [path for path in self.ask(Manifest.gone, _MANY_GONE) if self._folder.exists(path)]
+        if there:
+            self._note_here(list(read_all(self._folder, there, self.ask(Manifest.revisions), {})))
 
     def _misplaced(self) -> Iterator[tuple[str, str]]:
         """Give the runs that were put beside the years, and say where they belong."""
@@ -376,7 +495,8 @@ class Library:
         StorageError
             The filesystem refused.
         """
-        if self.has_ledger:
+        if self._has_begun or self.has_ledger:
+            self._has_begun = self._folder.remote is not None
             return
         unreadable: dict[str, str] = {}
         records = list(read_all(self._folder, self._inventory, {}, unreadable))
@@ -443,9 +563,9 @@ class Library:
 
     def compact(self) -> None:
         """Merge the files of the ledger if there are many."""
-        files = self.ledger.files()
-        if self.writable and is_due(files, self._left_over):
-            compact(self.ledger)
+        in_store = self._folder.remote is not None
+        if self.writable and self._is_compaction_due(self.ledger.files()):
+            compact(self.ledger, in_store=in_store)
             # Those of other people, and those with damage, stay.
             self._left_over = set(self.ledger.files())
 
@@ -465,6 +585,8 @@ class Library:
         with self._housekeeping_stopped(), alone():
             self.indexing.close(discard=True)
             self._empty_manifest()
+            if self.directory is not None:
+                cache.clear_files(self.directory)
 
     def remove(self) -> None:
         """Remove everything that is kept of the catalog on this machine; nobody may be using it any more.
@@ -475,3 +597,9 @@ class Library:
         self.housekeeper.stop(0.0)
         if self.directory is not None:
             cache.remove(self.directory)
+
+
+def _starts(files: dict[str, int], known: dict[str, int]) -> dict[str, int]:
+    """Give the files of a ledger that have to be read, each with the byte to begin at."""
+    news = {name for name, size in files.items() if size != known.get(name, -1)}
+    return {name: 0 if name.startswith(SNAPSHOTS) else known.get(name, 0) for name in news}

@@ -186,9 +186,9 @@ class Manifest(Database):
         row = connection.execute(query, (row, *columns, _crc_of(columns), shared)).lastrowid
         stop = record.stop or b""
         crc = _crc_of_documents(record.start, stop)
-        pages = codec.dumps(record.pages).decode()
         connection.execute(
-            "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?)", (row, record.start, stop, pages, crc)
+            "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?)",
+            (row, record.start, stop, _packed(record.pages), crc),
         )
 
     # -- reading
@@ -241,6 +241,11 @@ class Manifest(Database):
     def version(self) -> int:
         """Give a number that grows with each change of any run."""
         return int(self._fact("version"))
+
+    def gone(self, limit: int) -> list[str]:
+        """Give the paths of the newest runs that were removed."""
+        query = "SELECT path FROM removed ORDER BY path DESC LIMIT ?"
+        return [path for (path,) in self._connection.execute(query, (limit,))]
 
     def revisions(self) -> dict[str, tuple[int, str]]:
         """Give the revision and the state of each run by its path, those that were removed included."""
@@ -369,6 +374,20 @@ class Manifest(Database):
             result += [found[path] for path in chunk if path in found]
         return result
 
+    def pages_at(self, paths: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Give the Parquet files of the runs at some paths, relative to their directories.
+
+        Raises
+        ------
+        DatabaseDamaged
+            They are not those that were put in.
+        """
+        result: dict[str, tuple[str, ...]] = {}
+        for chunk in _chunks(paths):
+            query = f"SELECT path, pages FROM runs JOIN documents USING (row) WHERE path IN ({_marks(chunk)})"  # noqa: S608
+            result |= {path: _unpacked(pages) for path, pages in self._connection.execute(query, chunk)}
+        return result
+
     def texts(self, rows: Sequence[int]) -> list[tuple[int, bytes, bytes]]:
         """Give some rows with the JSON of their start and stop documents, in that order.
 
@@ -392,7 +411,7 @@ class Manifest(Database):
         """Give the runs that were found in their directories alone, as they would stand in the ledger."""
         query = "SELECT path, revision, state, start, stop, pages FROM runs JOIN documents USING (row) WHERE NOT shared"
         return [
-            Record(path, revision, state, start, stop or None, tuple(codec.loads(pages.encode())))
+            Record(path, revision, state, start, stop or None, _unpacked(pages))
             for path, revision, state, start, stop, pages in self._connection.execute(query).fetchall()
         ]
 
@@ -415,10 +434,10 @@ _BOTH = f"SELECT {_ENTRY}, start, stop, documents.crc FROM runs JOIN documents U
 
 def _entry(values: Sequence[Any]) -> Entry:
     row, *columns, crc = values
-    _, path, _, state, uid, _, scan_id = columns
+    _, path, revision, state, uid, _, scan_id = columns
     if _crc_of(columns) != crc:
         raise DatabaseDamaged(f"what is kept of {path!r} is not what was put in")
-    return Entry(row, path, state, uid.decode(errors="surrogatepass"), scan_id)
+    return Entry(row, path, revision, state, uid.decode(errors="surrogatepass"), scan_id)
 
 
 def _crc_of(columns: Sequence[Any]) -> int:
@@ -438,6 +457,18 @@ def _crc_of_documents(start: bytes, stop: bytes) -> int:
 def _check_crc(start: bytes, stop: bytes, crc: int) -> None:
     if _crc_of_documents(start, stop) != crc:
         raise DatabaseDamaged("the documents of a run are not those that were put in")
+
+
+def _packed(pages: Sequence[str]) -> str:
+    """Give the names of pages as the manifest keeps them: behind a checksum, because none would miss a lost one."""
+    text = codec.dumps(pages).decode()
+    return f"{zlib.crc32(text.encode()):08x}{text}"
+
+
+def _unpacked(text: str) -> tuple[str, ...]:
+    if text[:8] != f"{zlib.crc32(text[8:].encode()):08x}":
+        raise DatabaseDamaged("the pages of a run are not those that were put in")
+    return tuple(codec.loads(text[8:].encode()))
 
 
 def _as_order(found: Sequence[Sequence[Any]]) -> Order:

@@ -1,22 +1,37 @@
 """Folders on any filesystem: a thin face over fsspec, and over the standard library where local.
 
-Reading works on every fsspec filesystem.  What has to be atomic (publishing a file, claiming a
-directory, locking) is offered on local disks.
+What has to be atomic on a local disk (publishing a file, claiming a directory, locking) is offered here as well; what
+stores offer of that is in `stores`.
 """
 
 import contextlib
 import errno
 import os
+import re
 import uuid
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 from urllib.request import url2pathname
 
-from filebroker.ground.errors import StorageError
+from filebroker.ground.errors import NotSupported, StorageError
+from filebroker.ground.remote import Remote
+from filebroker.ground.stores import Store
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[A-Za-z][A-Za-z0-9+.-]*)*://")
 _LOCAL_PROTOCOLS = {"file", "local"}
 #: So often a directory is listed again when something was removed from it meanwhile.
 _ATTEMPTS = 50
+
+
+class Staged(Protocol):
+    """A local directory that holds what is not in a store yet, laid out as the store is."""
+
+    @property
+    def root(self) -> str:
+        """Its path."""
+
+    def holds(self, name: str) -> bool:
+        """Tell whether a name is to be read from here."""
 
 
 class Folder:
@@ -28,6 +43,17 @@ class Folder:
         A local path (``~`` is expanded) or an fsspec URL such as ``s3://bucket/beamtime``.
     storage_options
         Arguments of the fsspec filesystem.
+
+    Attributes
+    ----------
+    url : str
+        The absolute path, or the URL.
+    local : str or None
+        The path of a folder on a local disk.
+    remote : Remote or None
+        The store of any other.
+    staged : Staged or None
+        What was recorded for the store on this machine and is not there yet.  It is read from here.
 
     Raises
     ------
@@ -43,22 +69,16 @@ class Folder:
     def __init__(self, url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> None:
         text = os.fspath(url)
         self.storage_options = dict(storage_options or {})
-        protocol = text.partition("://")[0] if "://" in text else "file"
         self.local: str | None = None
-        self._fs: Any = None
+        self.remote: Remote | None = None
+        self.staged: Staged | None = None
+        protocol = text.partition("://")[0] if is_url(text) else "file"
         if protocol in _LOCAL_PROTOCOLS:
-            path = url2pathname(text.partition("://")[2]) if "://" in text else os.path.expanduser(text)
-            self.local = self._root = os.path.abspath(path)
-            self.url = self.local
+            path = url2pathname(text.partition("://")[2]) if is_url(text) else os.path.expanduser(text)
+            self.local = self.url = os.path.abspath(path)
             return
-        import fsspec
-
-        try:
-            self._fs, self._root = fsspec.core.url_to_fs(text, use_listings_cache=False, **self.storage_options)
-        except (ValueError, ImportError) as error:
-            raise StorageError(f"cannot open {text!r}: {error}") from error
-        self._root = self._root.rstrip("/")
-        self.url = text.rstrip("/")
+        self.remote = Remote(Store(text, self.storage_options))
+        self.url = self.remote.store.url
 
     def __repr__(self) -> str:
         return f"<Folder {self.url!r}>"
@@ -66,12 +86,28 @@ class Folder:
     def __reduce__(self) -> tuple[Any, ...]:
         return Folder, (self.url, self.storage_options)
 
+    @property
+    def store(self) -> "Remote":
+        """The store of a folder that is not on a local disk."""
+        if self.remote is None:
+            raise NotSupported(f"{self.url} is on a local disk")
+        return self.remote
+
     def path(self, name: str) -> str:
         """Give the full path of a file in the folder, as the filesystem knows it."""
-        return f"{self._root}/{name}" if name else self._root
+        root = self.url if self.local is None else self.local
+        return f"{root}/{name}" if name else root
+
+    def on_disk(self, name: str) -> str | None:
+        """Give the local path of a file or directory, None of one that is in a store."""
+        if self.local is not None:
+            return self.path(name)
+        if self.staged is not None and self.staged.holds(name):
+            return f"{self.staged.root}/{name}"
+        return None
 
     def read(self, name: str, start: int = 0) -> bytes:
-        """Read a file.
+        """Read a file as it is now.
 
         Parameters
         ----------
@@ -87,17 +123,26 @@ class Folder:
         StorageError
             It cannot be read.
         """
-        with _reading(self.path(name)):
-            if self.local is not None:
-                with open(self.path(name), "rb", buffering=0) as file:  # a buffer costs time, and all is read at once
-                    if start:
-                        file.seek(start)
-                    return file.readall()
-            data: bytes = self._fs.cat_file(self.path(name))[start:]
-        return data
+        path = self.on_disk(name)
+        if path is not None:
+            try:
+                return _read_local(path, start)
+            except FileNotFoundError:
+                if self.on_disk(name) is not None:
+                    raise  # else it has gone up to the store meanwhile
+        return self.store.read(name, start)
 
-    def read_end(self, name: str, size: int) -> tuple[bytes, int]:
-        """Read the last bytes of a local file, and give its whole size.
+    def read_fixed(self, name: str, version: str, is_good: Callable[[bytes], bool]) -> bytes:
+        """Read a file that never changes: of a store, perhaps a copy that is kept on this machine.
+
+        Parameters
+        ----------
+        name
+            The file.
+        version
+            What distinguishes its content from any other that was there before.
+        is_good
+            Tells whether what came is the whole file; else it is read once more.
 
         Raises
         ------
@@ -106,7 +151,24 @@ class Folder:
         StorageError
             It cannot be read.
         """
-        with _reading(self.path(name)), open(self.path(name), "rb") as file:
+        if self.on_disk(name) is not None:
+            with contextlib.suppress(FileNotFoundError):
+                return self.read(name)
+        if self.remote is None:
+            return self.read(name)
+        return self.remote.read_fixed(name, version, is_good)
+
+    def read_end(self, name: str, size: int) -> tuple[bytes, int]:
+        """Read the last bytes of a file on a local disk, and give its whole size.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        StorageError
+            It cannot be read.
+        """
+        with _reading(self.path(name)), open(self.on_disk(name) or self.path(name), "rb") as file:
             total = file.seek(0, os.SEEK_END)
             file.seek(max(0, total - size))
             return file.read(), total
@@ -119,17 +181,13 @@ class Folder:
         StorageError
             The directory cannot be listed.
         """
-        path = self.path(name)
-        try:
-            if self.local is not None:
-                return sorted(os.listdir(path))
-            return sorted(item.rstrip("/").rpartition("/")[2] for item in self._fs.ls(path, detail=False))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            if error.errno == errno.ELOOP:  # a link to itself
-                return []
-            raise StorageError(error.errno, f"cannot list {path}: {error.strerror or error}") from error
+        path = self.on_disk(name)
+        if path is not None:
+            return _local_names(path)
+        found = set(self.store.names(name))
+        if self.staged is not None:
+            found.update(_local_names(f"{self.staged.root}/{name}"))
+        return sorted(found)
 
     def sizes(self, name: str) -> dict[str, int]:
         """List the files in a directory with their sizes in bytes; what is no directory has none.
@@ -139,31 +197,73 @@ class Folder:
         StorageError
             The directory cannot be listed.
         """
-        path = self.path(name)
+        path = self.on_disk(name)
+        if path is None:
+            return self.store.sizes(name)
         try:
-            if self.local is not None:
-                return _local_sizes(path)
-            items = self._fs.ls(path, detail=True)
+            return _local_sizes(path)
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except OSError as error:
             raise StorageError(error.errno, f"cannot list {path}: {error.strerror or error}") from error
-        return {item["name"].rpartition("/")[2]: item["size"] for item in items if item["type"] == "file"}
 
     def stamp(self, name: str) -> int:
         """Give a number that changes when a file or a directory's listing does, -1 where none can be had."""
-        if self.local is None:
+        path = self.on_disk(name)
+        if path is None:
             return -1
         try:
-            return os.stat(self.path(name)).st_mtime_ns
+            return os.stat(path).st_mtime_ns
         except OSError:
             return -1
 
+    def changed(self, name: str) -> tuple[int, int]:
+        """Give two numbers of which one changes with a directory's listing, (-1, -1) where none can be had.
+
+        They are the times of the last change that copying tools set, and of that which they cannot.
+        """
+        path = self.on_disk(name)
+        try:
+            status = None if path is None else os.stat(path)
+        except OSError:
+            status = None
+        return (-1, -1) if status is None else (status.st_mtime_ns, status.st_ctime_ns)
+
     def exists(self, name: str = "") -> bool:
         """Tell whether there is a file or directory of that name."""
-        if self.local is not None:
-            return os.path.exists(self.path(name))
-        return bool(self._fs.exists(self.path(name)))
+        path = self.on_disk(name)
+        if path is not None and os.path.exists(path):
+            return True
+        return self.remote is not None and path is None and self.remote.exists(name)
+
+
+def is_url(text: str) -> bool:
+    """Tell whether a text is a URL, chained ones such as ``simplecache::s3://bucket`` included.
+
+    Examples
+    --------
+    >>> is_url("s3://bucket/beamtime"), is_url("simplecache::s3://bucket"), is_url("/data/a://b"), is_url("C:/data")
+    (True, True, False, False)
+    """
+    return _URL.match(text) is not None
+
+
+def _read_local(path: str, start: int) -> bytes:
+    with _reading(path), open(path, "rb", buffering=0) as file:  # a buffer costs time, and all is read at once
+        if start:
+            file.seek(start)
+        return file.readall()
+
+
+def _local_names(path: str) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link to itself
+            return []
+        raise StorageError(error.errno, f"cannot list {path}: {error.strerror or error}") from error
 
 
 def _local_sizes(path: str) -> dict[str, int]:

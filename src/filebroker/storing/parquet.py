@@ -12,6 +12,7 @@ from filebroker.ground import codec
 from filebroker.ground.errors import DamagedRun, StorageError, UnsupportedFormat
 from filebroker.storing.layout import FORMAT
 from filebroker.storing.pages import FOOTER_KEY, RESERVED, Page, column_name, is_data, is_shown
+from filebroker.storing.ranges import RemoteFile
 
 #: Below this number of rows encodings and statistics cost more than they save.
 _SMALL = 1000
@@ -98,13 +99,20 @@ class PageShape(NamedTuple):
         return shown or any(mine[name] != theirs[name] for name in mine.keys() & theirs.keys())
 
 
+def _open(source: str | bytes | RemoteFile) -> pq.ParquetFile:
+    if isinstance(source, RemoteFile):
+        return source.reader(source.open())
+    handle = pa.OSFile(source) if isinstance(source, str) else pa.BufferReader(source)
+    return pq.ParquetFile(handle, pre_buffer=False, page_checksum_verification=True)
+
+
 class PageFile:
     """A Parquet file that holds an event page.
 
     Parameters
     ----------
     source
-        A local path, or the file's whole content.
+        A local path, the file's whole content, or a file on a store.
     name
         Its name for messages.
 
@@ -116,11 +124,11 @@ class PageFile:
         It cannot be opened.
     """
 
-    def __init__(self, source: str | bytes, name: str) -> None:
+    def __init__(self, source: str | bytes | RemoteFile, name: str) -> None:
         self.name = name
+        self._remote = source if isinstance(source, RemoteFile) else None
         try:
-            handle = pa.OSFile(source) if isinstance(source, str) else pa.BufferReader(source)
-            self._file = pq.ParquetFile(handle, pre_buffer=False, page_checksum_verification=True)
+            self._file = _open(source)
             self._names = self._file.schema_arrow.names
             footer = codec.loads(self._file.schema_arrow.metadata[FOOTER_KEY])
             version = footer["format"]
@@ -157,6 +165,8 @@ class PageFile:
         ------
         DamagedRun
             A checksum does not match.
+        StorageError
+            The store that has the file failed.
         """
         wanted = self._names
         if columns in _SINGLE:
@@ -172,11 +182,15 @@ class PageFile:
                 if (columns == "shown" and bare[name] in RESERVED)
                 or (is_data(bare[name]) and (names is None or bare[name] in names))
             ]
+        chosen = None if wanted == self._names else wanted
+        use_threads = self._file.metadata.num_rows > _UNTHREADED_ROWS
         try:
-            table = self._file.read(
-                columns=None if wanted == self._names else wanted,
-                use_threads=self._file.metadata.num_rows > _UNTHREADED_ROWS,
-            )
-        except (pa.ArrowException, OSError) as error:
+            if self._remote is None:
+                table = self._file.read(columns=chosen, use_threads=use_threads)
+            else:
+                table = self._remote.read(chosen, use_threads=use_threads)
+        except (StorageError, FileNotFoundError):  # the store failed: nothing is known of the file
+            raise
+        except (pa.ArrowException, DamagedRun, OSError) as error:
             raise DamagedRun(f"{self.name} cannot be read: {error}") from error
         return Page(table, self._names)

@@ -15,9 +15,11 @@ from filebroker.ground.documents import Document, Pair, stream_name
 from filebroker.ground.errors import DamagedRun, FilebrokerError, NothingRecorded, StorageError, UnsupportedFormat
 from filebroker.ground.filesystem import Folder
 from filebroker.storing import layout
+from filebroker.storing.convoys import SMALL_PAGE_BYTES, Convoy, is_entry, is_page, is_whole, page_request
 from filebroker.storing.journal import HEAD, Line, Lines, SlimLine, read_lines
 from filebroker.storing.pages import Page
 from filebroker.storing.parquet import Columns, PageFile, footer_seal
+from filebroker.storing.ranges import RemoteFile
 from filebroker.storing.sealing import FileEntry, Segment
 from filebroker.storing.streams import Streams
 from filebroker.storing.tables import to_table
@@ -28,6 +30,8 @@ _FEATURES: frozenset[str] = frozenset()
 _WHOLE_CHECK_BYTES = 1 << 20
 #: A live run's files may be replaced while they are read; so often reading starts again.
 _ATTEMPTS = 20
+#: So many pages of a stream are fetched from a store at once.
+_PAGES_AHEAD = 16
 #: Of a live run with more large pages none of them is held open; so much is never merged when it is sealed.
 _HELD_PAGES = 64
 
@@ -54,6 +58,12 @@ class RunFiles:
         The run's directory in it.
     before
         The same run as it was read before; of a live run only what was added since is then parsed.
+    version
+        Of a sealed run of a store: what distinguishes its documents from others that were there before.
+    convoy
+        Others that are read with it.
+    text
+        Its ``documents.jsonl``, if that was read before.
 
     Attributes
     ----------
@@ -74,8 +84,18 @@ class RunFiles:
         The run was written by a later version.
     """
 
-    def __init__(self, folder: Folder, directory: str, before: "RunFiles | None" = None) -> None:
-        self.folder, self.directory = folder, directory
+    def __init__(
+        self,
+        folder: Folder,
+        directory: str,
+        before: "RunFiles | None" = None,
+        *,
+        version: str | None = None,
+        convoy: Convoy | None = None,
+        text: bytes | None = None,
+    ) -> None:
+        self.folder, self.directory, self._text = folder, directory, text
+        self._version, self._convoy = version, convoy
         self.state = "live"
         self.damage: list[str] = []
         self.losses: list[str] = []
@@ -109,7 +129,7 @@ class RunFiles:
         for attempt in range(_ATTEMPTS):
             self.state, self.files, self._lines, self.damage, self.size = "live", [], [], [], 0
             try:
-                text = self.folder.read(self._path(layout.DOCUMENTS))
+                text = self._read_documents()
             except FileNotFoundError:
                 if self._load_live(last_attempt=attempt == _ATTEMPTS - 1):
                     break
@@ -118,6 +138,20 @@ class RunFiles:
                 break
         self._before = self._parsed
         self._check_order()
+
+    def _read_documents(self) -> bytes:
+        name = self._path(layout.DOCUMENTS)
+        text, self._text = self._text, None
+        if text is not None and is_whole(text):
+            return text
+        if self._version is None:
+            text = self.folder.read(name)
+            if self.folder.remote is None or is_whole(text):
+                return text
+            return self.folder.read(name)  # a bit may have flipped on the way
+        if self._convoy is not None:
+            self._convoy.want_documents(self.directory)
+        return self.folder.read_fixed(name, self._version, is_whole)
 
     def _load_sealed(self, text: bytes) -> None:
         self.size, self._parsed = len(text), {}
@@ -199,7 +233,7 @@ class RunFiles:
             head = lines.pop(0).doc
             self._check_format(head)
             for entry in head.get("files", ()):
-                if _is_entry(entry):
+                if is_entry(entry):
                     self.files.append(entry)
                 else:
                     self.damage.append(f"{name} names a page that cannot be one: {entry!r:.200}")
@@ -341,7 +375,10 @@ class RunFiles:
         A page that cannot be read is passed over, and `damage` then says so.
         """
         self.hold()
-        for entry in self._entries(stream):
+        entries = self._entries(stream)
+        for position, entry in enumerate(entries):
+            if position % _PAGES_AHEAD == 0:
+                self._fetch_ahead(stream, entries[position : position + _PAGES_AHEAD])
             page = self._read_page(entry, columns, keys)
             if page is not None:
                 yield page
@@ -350,10 +387,20 @@ class RunFiles:
             wanted = keys if columns in ("data", "shown") else None
             yield Page(to_table(buffer, self._streams.named(stream).declared, wanted))
 
+    def _fetch_ahead(self, stream: str, entries: Sequence[FileEntry]) -> None:
+        """Fetch the small pages among some of a stream at once, and those of the runs that are read with this one."""
+        if self.folder.remote is None or not entries or self.folder.on_disk(self.directory) is not None:
+            return
+        if self._convoy is not None:
+            self._convoy.note(self.directory, self.files)
+            self._convoy.want_pages(self.directory, stream)
+        small = [entry for entry in entries if entry["bytes"] <= SMALL_PAGE_BYTES and entry["path"] not in self._held]
+        if len(small) > 1:
+            self.folder.remote.fetch_ahead(page_request(self.directory, entry) for entry in small)
+
     def _read_page(self, entry: FileEntry, columns: Columns = "all", keys: Sequence[str] | None = None) -> Page | None:
         try:
-            page = self._held.get(entry["path"]) or self._open_page(entry)
-            return page.read(columns, keys)
+            return self._read_checked(entry, columns, keys)
         except (DamagedRun, StorageError, FileNotFoundError) as error:
             gone = isinstance(error, FileNotFoundError) and self.state == "live"
             if gone and self.folder.exists(self._path(layout.DOCUMENTS)):
@@ -368,22 +415,74 @@ class RunFiles:
                 self.damage.append(problem)
             return None
 
+    def _read_checked(self, entry: FileEntry, columns: Columns, keys: Sequence[str] | None) -> Page:
+        try:
+            page = self._held.get(entry["path"]) or self._open_page(entry)
+            return page.read(columns, keys)
+        except DamagedRun:
+            path = self._path(entry["path"])
+            if self.folder.on_disk(path) is not None or entry["bytes"] <= SMALL_PAGE_BYTES:
+                raise
+            return self._open_remote(path, entry, fresh=True).read(columns, keys)  # a bit may have flipped on the way
+
+    def open_page(self, path: str) -> PageFile:
+        """Open a page by its path in the manifest, after checking that it is the one that is meant.
+
+        Raises
+        ------
+        DamagedRun
+            It is not, or the manifest names no such page.
+        FileNotFoundError
+            It is missing.
+        StorageError
+            It cannot be read.
+        """
+        for entry in self.files:
+            if entry["path"] == path:
+                return self._open_page(entry)
+        raise DamagedRun(f"the run in {self._where} has no page {path!r}")
+
     def _open_page(self, entry: FileEntry) -> PageFile:
         """Open a page after checking that it is the one the manifest means."""
-        name, path = entry["path"], self._path(entry["path"])
-        local = None if self.folder.local is None else self.folder.path(path)
-        if local is None or entry["bytes"] <= _WHOLE_CHECK_BYTES:
-            data = self.folder.read(path)
-            if len(data) != entry["bytes"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
-                raise DamagedRun(f"{name} is not the file that was sealed: its SHA-256 differs")
-            return PageFile(data, name)
+        path = self._path(entry["path"])
+        local = self.folder.on_disk(path)
+        small = _WHOLE_CHECK_BYTES if local is not None else SMALL_PAGE_BYTES
+        if entry["bytes"] <= small:
+            data = self.folder.read_fixed(path, entry["sha256"], lambda data: is_page(data, entry))
+            if not is_page(data, entry):
+                raise DamagedRun(f"{entry['path']} is not the file that was sealed: its SHA-256 differs")
+            return PageFile(data, entry["path"])
+        if local is None:
+            return self._open_remote(path, entry)
         size, _ = entry["footer"]
         end, total = self.folder.read_end(path, size)
         if total != entry["bytes"]:
-            raise DamagedRun(f"{name} has another size than the file that was sealed")
+            raise DamagedRun(f"{entry['path']} has another size than the file that was sealed")
         if footer_seal(end) != entry["footer"]:
-            raise DamagedRun(f"{name} is not the file that was sealed: its footer differs")
-        return PageFile(local, name)
+            raise DamagedRun(f"{entry['path']} is not the file that was sealed: its footer differs")
+        return PageFile(local, entry["path"])
+
+    def _open_remote(self, path: str, entry: FileEntry, *, fresh: bool = False) -> PageFile:
+        """Open a large page of a store, of which only what is needed is fetched.
+
+        Parameters
+        ----------
+        path
+            Its path in the catalog.
+        entry
+            What the manifest says of it.
+        fresh
+            Pass over what is kept of it on this machine.
+        """
+
+        def fetch(ranges: list[tuple[int, int]]) -> list[bytes]:
+            return self.folder.store.read_ranges(path, entry["sha256"], ranges, fresh=fresh)
+
+        size, _ = entry["footer"]
+        (end,) = fetch([(entry["bytes"] - size, entry["bytes"])])
+        if footer_seal(end) != entry["footer"]:
+            raise DamagedRun(f"{entry['path']} is not the file that was sealed: its footer differs")
+        return PageFile(RemoteFile(fetch, entry["bytes"], end), entry["path"])
 
     @cached_property
     def _streams(self) -> Streams:
@@ -409,19 +508,3 @@ class RunFiles:
 def _body_hash(text: bytes) -> str:
     """Give the SHA-256 of the lines after the head."""
     return hashlib.sha256(memoryview(text)[text.find(b"\n") + 1 :]).hexdigest()
-
-
-def _is_entry(entry: object) -> bool:
-    """Tell whether an entry of a manifest has what is needed, and names a file inside the run."""
-    return (
-        isinstance(entry, dict)
-        and all(isinstance(entry.get(key), kind) for key, kind in _ENTRY.items())
-        and layout.is_page_path(entry["path"])
-        and len(entry["footer"]) == 2
-    )
-
-
-_ENTRY = {
-    **{"path": str, "stream": str, "sha256": str, "footer": list},
-    **{"rows": int, "documents": int, "first": int, "last": int, "bytes": int},
-}

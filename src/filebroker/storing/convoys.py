@@ -1,0 +1,142 @@
+"""Convoys: runs of a store that are gone through one after another, and whose files are then fetched together."""
+
+import hashlib
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from filebroker.ground.errors import DamagedRun
+from filebroker.ground.forks import renew_in_children
+from filebroker.ground.remote import Remote
+from filebroker.storing import layout
+from filebroker.storing.journal import decode_line
+from filebroker.storing.sealing import FileEntry
+
+#: Pages up to this size are read whole.
+SMALL_PAGE_BYTES = 4 << 20
+#: So many bytes of pages are fetched at once.
+_MOST_BYTES = 32 << 20
+
+
+class Convoy:
+    """Sealed runs of a store that somebody goes through.
+
+    The first run that is read is read alone.  When a second one is, the others are about to be, and what they need
+    is fetched at once.
+
+    Parameters
+    ----------
+    remote
+        The store.
+    """
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+        # Versions of the runs' documents by directory, those that were read, and what is known of the pages.
+        self._waiting: dict[str, str] = {}
+        self._read: set[str] = set()
+        self._pages: dict[str, list[FileEntry]] = {}
+        self._readers: dict[str, set[str]] = {}
+        self.renew_locks()
+        renew_in_children(self)
+
+    def renew_locks(self) -> None:
+        """Begin anew in a forked child."""
+        self._mutex = threading.Lock()
+
+    def join(self, directory: str, version: str) -> None:
+        """Add a run.
+
+        Parameters
+        ----------
+        directory
+            The run's directory.
+        version
+            What distinguishes its documents from others that were there before.
+        """
+        with self._mutex:
+            self._waiting[directory] = version
+
+    def want_documents(self, directory: str) -> None:
+        """Fetch the documents of a run that is about to be read, and of those that follow."""
+        with self._mutex:
+            self._read.add(directory)
+            if len(self._read) < 2:
+                self._waiting.pop(directory, None)
+                return
+            waiting, self._waiting = self._waiting, {}
+        names = {other: f"{other}/{layout.DOCUMENTS}" for other in waiting}
+        self._remote.fetch_ahead((names[other], version, is_whole) for other, version in waiting.items())
+        for other, version in waiting.items():
+            text = self._remote.peek(names[other], version)
+            if text is not None:
+                self.note(other, _head_of(text))
+
+    def note(self, directory: str, files: list[FileEntry]) -> None:
+        """Learn the pages of a run."""
+        with self._mutex:
+            self._pages[directory] = files
+
+    def want_pages(self, directory: str, stream: str) -> None:
+        """Fetch the small pages of a stream of a run that is about to be read, and of those that follow."""
+        with self._mutex:
+            readers = self._readers.setdefault(stream, set())
+            readers.add(directory)
+            if len(readers) < 2:
+                return
+            others = [other for other in self._pages if other not in readers or other == directory]
+            readers.update(others)
+            wanted = list(_small_pages(((other, self._pages[other]) for other in others), stream))
+        self._remote.fetch_ahead(wanted)
+
+
+def _small_pages(runs: Iterable[tuple[str, list[FileEntry]]], stream: str) -> Iterator[tuple[str, str, Any]]:
+    left = _MOST_BYTES
+    for directory, files in runs:
+        for entry in files:
+            if entry["stream"] == stream and entry["bytes"] <= SMALL_PAGE_BYTES:
+                left -= entry["bytes"]
+                if left < 0:
+                    return
+                yield page_request(directory, entry)
+
+
+def page_request(directory: str, entry: FileEntry) -> tuple[str, str, Any]:
+    """Give the name and the version of a page, and what tells whether it came whole."""
+    return f"{directory}/{entry['path']}", entry["sha256"], lambda data: is_page(data, entry)
+
+
+def is_page(data: bytes, entry: FileEntry) -> bool:
+    """Tell whether a file is the page that a manifest means."""
+    return len(data) == entry["bytes"] and hashlib.sha256(data).hexdigest() == entry["sha256"]
+
+
+def is_whole(text: bytes) -> bool:
+    """Tell whether the documents of a sealed run came as they were sealed."""
+    head, _, body = text.partition(b"\n")
+    try:
+        return bool(decode_line(head).doc["body"]["sha256"] == hashlib.sha256(body).hexdigest())
+    except (DamagedRun, KeyError, TypeError):
+        return False
+
+
+def _head_of(text: bytes) -> list[FileEntry]:
+    """Give the pages that the documents of a sealed run name."""
+    files: list[FileEntry] = decode_line(text.partition(b"\n")[0]).doc.get("files", [])
+    return [entry for entry in files if is_entry(entry)]
+
+
+def is_entry(entry: object) -> bool:
+    """Tell whether an entry of a manifest has what is needed, and names a file inside the run."""
+    return (
+        isinstance(entry, dict)
+        and all(isinstance(entry.get(key), kind) for key, kind in _ENTRY.items())
+        and layout.is_page_path(entry["path"])
+        and len(entry["footer"]) == 2
+    )
+
+
+_ENTRY = {
+    **{"path": str, "stream": str, "sha256": str, "footer": list},
+    **{"rows": int, "documents": int, "first": int, "last": int, "bytes": int},
+}

@@ -1,0 +1,308 @@
+"""What is recorded for a store and is not all there yet: a catalog on the local disk.
+
+It lies in the state directory of this user and never among the caches, because it holds the only copy of what was
+acknowledged until that is up.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import socket
+import stat
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from filebroker.ground import codec, filesystem
+from filebroker.ground.errors import StorageError
+from filebroker.ground.locks import FileLock
+from filebroker.storing import layout
+
+#: Names another directory than the platform's own for staged runs.
+VARIABLE = "FILEBROKER_STAGING"
+_LABEL, _CLAIMS, _CONFLICTS, _GONE = "_store.json", "_claims", "_conflicts", "_gone"
+_LOST = ".lost"
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class Pending(NamedTuple):
+    """What waits to be uploaded.
+
+    Attributes
+    ----------
+    runs : int
+        How many runs, live ones included.
+    bytes : int
+        How many bytes they have.
+    """
+
+    runs: int
+    bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.runs} run{'' if self.runs == 1 else 's'} ({self.bytes / 1e6:.1f} MB)"
+
+
+class Staging:
+    """What is recorded for one store and is not all uploaded yet.
+
+    Parameters
+    ----------
+    url
+        The store's URL.
+
+    Attributes
+    ----------
+    root : str
+        Local path of the directory, which is laid out as a catalog.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        key = hashlib.sha256(self.url.encode(errors="surrogatepass")).hexdigest()[:16]
+        label = _UNSAFE.sub("-", self.url.rpartition("/")[2])[:40]
+        self.root = os.path.join(_base(), f"{label}-{key}")
+
+    def __repr__(self) -> str:
+        return f"<Staging {self.url!r} in {self.root!r}>"
+
+    def make(self) -> None:
+        """Make the directory, for nobody but this user, unless it is there.
+
+        Raises
+        ------
+        StorageError
+            The filesystem refused, or others can write to what is there.
+        """
+        base = os.path.dirname(self.root)
+        try:
+            os.makedirs(os.path.dirname(base), exist_ok=True)
+            for part in (base, self.root):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, 0o700)
+                    filesystem.sync_directory(os.path.dirname(part))
+            public = [part for part in (base, self.root) if not _is_private(part)]
+        except OSError as error:
+            raise StorageError(
+                error.errno,
+                f"cannot make {self.root}, where runs for {self.url} are kept until they are uploaded: "
+                f"{error.strerror}. {VARIABLE} can name another directory",
+            ) from error
+        if public:
+            raise StorageError(
+                f"{public[0]} belongs to somebody else or others can write to it, so no runs for {self.url} are kept "
+                f"in it; make it yours alone (mode 0700), or name another directory with {VARIABLE}"
+            )
+        label = os.path.join(self.root, _LABEL)
+        if not os.path.exists(label):
+            filesystem.publish(label, codec.dumps({"url": self.url}), sync=False)
+
+    # -- what is there
+
+    def path(self, name: str) -> str:
+        """Give the local path of a name."""
+        return os.path.join(self.root, name)
+
+    def holds(self, name: str) -> bool:
+        """Tell whether a name is to be read from here and not from the store.
+
+        Parameters
+        ----------
+        name
+            A name in the catalog.  All names in the directory of a run are where the run is.
+        """
+        directory = "/".join(name.split("/")[:4])
+        if layout.is_run_path(directory):
+            return os.path.isdir(self.path(directory))
+        return os.path.isfile(self.path(name))
+
+    def runs(self) -> list[str]:
+        """Give the directories of the runs, oldest first."""
+        return sorted(
+            f"{year}/{month}/{day}/{run}"
+            for year in self._names("", r"\d{4}")
+            for month in self._names(year, r"\d\d")
+            for day in self._names(f"{year}/{month}", r"\d\d")
+            for run in self._names(f"{year}/{month}/{day}", r".+")
+            if layout.is_run_directory(run)
+        )
+
+    def _names(self, name: str, pattern: str) -> list[str]:
+        try:
+            names = os.listdir(self.path(name))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [item for item in names if re.fullmatch(pattern, item, re.DOTALL)]
+
+    def files(self, directory: str) -> Iterator[str]:
+        """Give the files below a directory, relative to it, but no temporary ones."""
+        top = self.path(directory)
+        for place, _, names in os.walk(top):
+            for name in names:
+                if not filesystem.is_temporary(name):
+                    yield os.path.relpath(os.path.join(place, name), top).replace(os.sep, "/")
+
+    def pending(self) -> Pending:
+        """Count what waits to be uploaded."""
+        runs, size = self.runs(), 0
+        for run in runs:
+            for name in self.files(run):
+                with contextlib.suppress(FileNotFoundError):  # turned into pages meanwhile
+                    size += os.path.getsize(self.path(f"{run}/{name}"))
+        return Pending(len(runs), size)
+
+    # -- claims: what says in the store that a run is recorded here
+
+    def claim_of(self, directory: str) -> tuple[bytes, bool]:
+        """Give what a run is claimed with in the store, the same each time, and whether it was made just now.
+
+        Raises
+        ------
+        StorageError
+            It cannot be kept.
+        """
+        path = self._claim_path(directory)
+        if os.path.exists(path):
+            return _read(path), False
+        claim = self._locked_with(directory) or codec.dumps(
+            {
+                **{"directory": directory, "host": socket.gethostname(), "pid": os.getpid()},
+                **{"since": datetime.now(UTC).isoformat(timespec="seconds"), "id": uuid.uuid4().hex},
+            }
+        )
+        filesystem.make_directory(os.path.dirname(path))
+        filesystem.publish(path, claim, sync=True)
+        return claim, True
+
+    def adopt(self, directory: str, claim: bytes) -> None:
+        """Take over the claim of a run that was copied here from the store, as if its recorder had died here.
+
+        Raises
+        ------
+        StorageError
+            It cannot be kept.
+        """
+        for path in (self._claim_path(directory), self._lock_path(directory)):
+            filesystem.make_directory(os.path.dirname(path))
+            filesystem.publish(path, claim, sync=True)
+
+    def _locked_with(self, directory: str) -> bytes:
+        """Give the content of a run's lock file, nothing if it has none any more."""
+        try:
+            text = _read(self._lock_path(directory))
+            return text if codec.loads(text)["directory"] == directory else b""
+        except (OSError, ValueError, KeyError, TypeError):
+            return b""
+
+    def claimed(self) -> list[str]:
+        """Give the directories of all runs that were claimed in the store, those that left staging included."""
+        names = self._names(_CLAIMS, r".+\.json")
+        places = [name.removesuffix(".json") for name in sorted(names)]
+        return [f"{place[:4]}/{place[4:6]}/{place[6:8]}/{place}" for place in places]
+
+    def lose(self, directory: str, reason: str) -> None:
+        """Remember that a run cannot go up, because somebody else recorded its uid.
+
+        Raises
+        ------
+        StorageError
+            It cannot be kept.
+        """
+        path = self._claim_path(directory) + _LOST
+        filesystem.make_directory(os.path.dirname(path))
+        filesystem.publish(path, reason.encode(errors="replace"), sync=True)
+
+    def loss_of(self, directory: str) -> str:
+        """Give why a run cannot go up, empty if it can."""
+        try:
+            return _read(self._claim_path(directory) + _LOST).decode()
+        except FileNotFoundError:
+            return ""
+
+    def forget_claim(self, directory: str) -> None:
+        """Forget what was kept of a run's claim."""
+        for suffix in (_LOST, ""):
+            filesystem.remove(self._claim_path(directory) + suffix)
+
+    def _claim_path(self, directory: str) -> str:
+        return os.path.join(self.root, _CLAIMS, f"{os.path.basename(directory)}.json")
+
+    def _lock_path(self, directory: str) -> str:
+        return os.path.join(self.root, layout.LIVE, layout.lock_name_of(directory))
+
+    # -- runs that leave
+
+    def remove(self, directory: str) -> bool:
+        """Remove a run that is up; False if its recorder still works on it.
+
+        Raises
+        ------
+        OSError
+            The filesystem refused.
+        """
+        # Renamed first: to readers it is here all or not at all.
+        return self._move(directory, os.path.join(self.root, _GONE, uuid.uuid4().hex)) and self.sweep()
+
+    def set_aside(self, directory: str) -> bool:
+        """Move a run that cannot go up to where it is kept for good; False if its recorder still works on it.
+
+        Raises
+        ------
+        OSError
+            The filesystem refused.
+        """
+        target = self.place_aside(directory)
+        return self._move(directory, f"{target}.{uuid.uuid4().hex[:8]}" if os.path.exists(target) else target)
+
+    def place_aside(self, directory: str) -> str:
+        """Give the path where a run is kept that cannot go up."""
+        return os.path.join(self.root, _CONFLICTS, os.path.basename(directory))
+
+    def _move(self, directory: str, target: str) -> bool:
+        lock = FileLock(self._lock_path(directory))
+        try:
+            if not lock.acquire(create=False):
+                return False
+        except FileNotFoundError:
+            pass  # its recorder is done with it
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.rename(self.path(directory), target)
+            lock.remove()
+        finally:
+            lock.release()
+        self.forget_claim(directory)  # the directory of the day stays: the next run may be about to begin in it
+        return True
+
+    def sweep(self) -> bool:
+        """Delete what was moved aside to be deleted; also what a process that died left of it."""
+        shutil.rmtree(os.path.join(self.root, _GONE), ignore_errors=True)
+        return True
+
+
+def _base() -> str:
+    """Give the directory of what is staged by this user on this machine."""
+    chosen = os.environ.get(VARIABLE)
+    if not chosen:
+        import platformdirs
+
+        chosen = os.path.join(platformdirs.user_state_dir("filebroker", appauthor=False), "staging")
+    user = f"-{os.geteuid()}" if hasattr(os, "geteuid") else ""
+    host = _UNSAFE.sub("-", socket.gethostname()) or "host"
+    return os.path.join(os.path.abspath(os.path.expanduser(chosen)), host + user)
+
+
+def _is_private(directory: str) -> bool:
+    """Tell whether a directory is this user's own, and nobody else can write to it."""
+    status = os.lstat(directory)
+    if not stat.S_ISDIR(status.st_mode):
+        return False
+    return not hasattr(os, "geteuid") or (status.st_uid == os.geteuid() and not status.st_mode & 0o022)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()

@@ -1,0 +1,389 @@
+"""Copying is replication: a copy of a live catalog opens wherever it is stopped, and going on with it heals it."""
+
+import contextlib
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from event_model import sanitize_doc
+
+import factories as make
+from equality import first_difference
+from filebroker.cataloging.catalog import Catalog
+from filebroker.finding import cache
+from filebroker.finding.compaction import compact, merge
+from filebroker.finding.ledger import LOGS, Ledger
+from filebroker.ground.errors import (
+    CatalogNotFound,
+    DamagedRunWarning,
+    LedgerWarning,
+    UnsupportedFormat,
+)
+from filebroker.ground.filesystem import Folder
+from filebroker.storing import layout, recorder
+from test_crash import Inline
+
+#: What a copier left behind when it was killed is nobody's file.
+GROWING = re.compile(rf"^{LOGS}/|/journal\.")
+LEFT_BY_RSYNC, LEFT_BY_AWS = ".{}.aB3xYz", "{}.6eF89aBc"
+
+
+# ------------------------------------------------------------------------------------------- the source
+
+
+@pytest.fixture(autouse=True)
+def steps_in_one_order(monkeypatch):
+    """Have recorders turn ten documents at a time into pages, at once instead of in the background."""
+    monkeypatch.setitem(recorder.Recorder.__init__.__kwdefaults__, "segment_documents", 10)
+    monkeypatch.setattr(recorder, "ThreadPoolExecutor", Inline)
+
+
+class Source:
+    """A catalog that is recorded into step by step, and what was inserted."""
+
+    def __init__(self, root):
+        self.root = Path(root)
+        self.inserted: dict[str, list] = {}
+        self._catalogs: list[Catalog] = []
+        self._steps = self._story()
+        for _ in range(75):  # two runs are sealed and in a snapshot, and a third is in its second segment
+            next(self._steps)
+
+    def go_on(self, count):
+        """Take some steps, and tell whether there are more."""
+        return all(next(self._steps, None) is not None for _ in range(count))
+
+    def finish(self):
+        """Record the rest, and close."""
+        for _ in self._steps:
+            pass
+
+    def record(self, number, rows):
+        """Record one run by a process of its own, which has a log of its own; give way after each document."""
+        catalog = Catalog(self.root, sync="never")
+        for name, doc in documents(number, rows):
+            catalog.insert(name, doc)
+            self.inserted.setdefault(uid_of(number), []).append((name, sanitize_doc(doc)))
+            yield number
+        catalog.close()
+
+    def _story(self):
+        yield from self.record(1, 3)
+        yield from self.record(2, 28)
+        self.merge_logs()
+        yield from self.record(3, 34)
+        first, second = self.record(4, 12), self.record(5, 2)
+        for turn in (first, second, first, first):  # two at the same time
+            yield from (step for step, _ in zip(turn, range(4), strict=False))
+        self.merge_logs()
+        yield from first
+        yield from second
+        yield from self.record(6, 1)
+
+    def go_on_after_all(self):
+        """Record one more run, and merge the logs: what the second copy brings."""
+        for _ in self.record(7, 13):
+            pass
+        self.merge_logs()
+
+    def merge_logs(self):
+        """Replace the logs by a snapshot, as the housekeeper does when there are many."""
+        ledger = Ledger(Folder(self.root))
+        merge(ledger, [name for name in ledger.files() if name.startswith(LOGS)])
+
+
+def uid_of(number):
+    return f"f{number:04d}"
+
+
+def documents(number, rows):
+    """Give a run of two streams, in one of which integers become floats, so that its pages are made one."""
+    begun = make.start(uid=uid_of(number), time=make.T0 + number, scan_id=number, purpose=f"word{number}")
+    primary, slow = make.descriptor(begun, ["x", "y"]), make.descriptor(begun, {"level": "number"}, name="slow")
+    yield from [("start", begun), ("descriptor", primary), ("descriptor", slow)]
+    for row in range(1, rows + 1):
+        yield "event", make.event(primary, row, {"x": value_of(number, row), "y": f"{number}/{row}"})
+        if row % 4 == 0:
+            yield "event", make.event(slow, row, {"level": row if row < 16 else row + 0.5})
+    yield "stop", make.stop(begun, reason="finished")
+
+
+def value_of(number, row):
+    return number * 1000 + row / 8
+
+
+# ------------------------------------------------------------------------------------------- the copier
+
+
+def ledger_first(name):
+    return not name.startswith(layout.LEDGER), name
+
+
+def snapshots_last(name):
+    return name.startswith(f"{layout.LEDGER}/snap"), not name.startswith(f"{layout.LEDGER}"), name
+
+
+def ledger_last(name):
+    return name.startswith(layout.LEDGER), name
+
+
+def backwards(names):
+    return sorted(names, reverse=True)
+
+
+ORDERS: dict[str, Callable] = {
+    "by name": sorted,
+    "backwards": backwards,
+    "ledger first": lambda names: sorted(names, key=ledger_first),
+    "snapshots after runs": lambda names: sorted(names, key=snapshots_last),
+    "ledger last": lambda names: sorted(names, key=ledger_last),
+    "at random": lambda names: random.Random(len(names)).sample(sorted(names), len(names)),
+    "reverse of names": lambda names: sorted(names, key=lambda name: name[::-1]),
+}
+
+
+class Copier:
+    """Copies file by file what is new or has another size or time, like rsync and ``aws s3 sync``.
+
+    Parameters
+    ----------
+    order
+        Puts the names of all files into the order in which they are copied.
+    in_place
+        Write into the files themselves, as cp does, so that one is cut where the copier is stopped.
+    lists_first
+        List all files before the first is copied, else those of each directory when its turn comes.
+    left
+        The name of the file beside its place that is written and then renamed.
+    tears
+        Meet each file that grows in the middle of a line.
+    """
+
+    def __init__(
+        self, source, target, order=sorted, *, in_place=False, lists_first=True, left=LEFT_BY_RSYNC, tears=False
+    ):
+        self.source, self.target, self.order = Path(source), Path(target), order
+        self.in_place, self.lists_first, self.left, self.tears = in_place, lists_first, left, tears
+
+    def steps(self) -> Iterator[str]:
+        """Copy, giving way after each operation."""
+        for name in self._listed() if self.lists_first else self._walked(self.source):
+            with contextlib.suppress(FileNotFoundError):  # listed, and gone since: reported, and passed over
+                yield from self._copy(name)
+
+    def finish(self):
+        """Copy everything."""
+        for _ in self.steps():
+            pass
+        return self.target
+
+    def _listed(self):
+        files = (path for path in self.source.rglob("*") if path.is_file())
+        return self.order([path.relative_to(self.source).as_posix() for path in files])
+
+    def _walked(self, directory):
+        for name in self.order([path.name for path in directory.iterdir()] if directory.is_dir() else []):
+            path = directory / name
+            if path.is_dir():
+                yield from self._walked(path)
+            else:
+                yield path.relative_to(self.source).as_posix()
+
+    def _copy(self, name):
+        source, target = self.source / name, self.target / name
+        status = source.stat()
+        if target.exists() and is_same(status, target.stat()):
+            return
+        data, moment = source.read_bytes(), status.st_mtime_ns
+        if self.tears and GROWING.search(name):
+            data, moment = data[:-7], int(make.T0)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        written = target if self.in_place else target.with_name(self.left.format(target.name))
+        written.write_bytes(data[: len(data) // 2])
+        yield name
+        written.write_bytes(data)
+        os.utime(written, ns=(moment, moment))
+        written.replace(target)
+        yield name
+
+
+def is_same(one, other):
+    return (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
+
+
+# -------------------------------------------------------------------------------------------- checks
+
+
+@contextlib.contextmanager
+def told():
+    """Collect what a reader is told; anything but damage, and the ledger's, is an error."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("error")
+        for category in (DamagedRunWarning, LedgerWarning):
+            warnings.simplefilter("always", category)
+        yield caught
+    for warning in caught:
+        assert len(str(warning.message).split()) > 5
+
+
+@contextlib.contextmanager
+def nothing_kept():
+    """Read as another machine does, which keeps nothing of the catalog."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(cache.VARIABLE, "")
+        yield
+
+
+def open_copy(root, **options):
+    """Open a copy; None, with a reason, if it holds nothing that could be shown, or its marker was cut."""
+    try:
+        return Catalog(root, **options)
+    except (CatalogNotFound, UnsupportedFormat) as error:
+        problem = error
+    marker = Path(root) / layout.MARKER
+    assert marker.read_bytes()[-1:] != b"\n" if marker.exists() else not any(Path(root).glob("2*/*/*/*"))
+    assert str(root) in str(problem)
+    return None
+
+
+def runs_of(catalog):
+    """Give the documents of each run by its uid, and the uids of those that are flagged as damaged."""
+    found, flagged = {}, set()
+    with told() as messages:
+        for run in catalog:
+            before = len(messages)
+            found[run.uid] = [(name, sanitize_doc(doc)) for name, doc in run.documents()]
+            check_tables(run)
+            if run.files.damage or len(messages) > before:
+                flagged.add(run.uid)
+                assert any(run.directory in str(message.message) for message in messages) or run.files.damage
+    return found, flagged
+
+
+def check_tables(run):
+    """Assert that a table holds nothing but what was recorded, each value in its row."""
+    number = run.start["scan_id"]
+    frame = run["primary"].to_pandas() if "primary" in run.stream_names else ()
+    if len(frame):
+        assert frame["x"].tolist() == [value_of(number, row) for row in frame.index]
+        assert frame["y"].tolist() == [f"{number}/{row}" for row in frame.index]
+
+
+def check_partial(catalog, inserted):
+    """Read a copy that is not complete: each run is a beginning, the whole, or flagged; nothing was made up."""
+    if catalog is None:
+        return
+    found, flagged = runs_of(catalog)
+    assert found.keys() <= inserted.keys()
+    for uid, pairs in found.items():
+        if uid in flagged:
+            assert all(pair in inserted[uid] for pair in pairs)
+        else:
+            assert not first_difference(inserted[uid][: len(pairs)], pairs)
+
+
+def check_complete(catalog, inserted, may_warn=()):
+    """Ask a copy that is complete in each way there is."""
+    with told() as messages:
+        check_answers(catalog, inserted)
+    assert [message for message in messages if not issubclass(message.category, may_warn)] == []
+
+
+def check_answers(catalog, inserted):
+    found, flagged = runs_of(catalog)
+    assert not flagged
+    assert sorted(found) == sorted(inserted)
+    for uid, pairs in inserted.items():
+        assert not first_difference(pairs, found[uid])
+    assert len(catalog) == len(inserted)
+    assert [run.uid for run in catalog] == sorted(inserted, reverse=True)
+    assert {run.uid for run in catalog.search(text="finished")} == set(inserted)
+    for uid in inserted:
+        run = catalog.by_uid(uid)
+        assert (run.state, run.stop["reason"]) == ("sealed", "finished")
+        assert [run.uid for run in catalog.search({"scan_id": run.start["scan_id"]})] == [uid]
+        assert catalog.search(text=f"word{run.start['scan_id']}").newest(1).uid == uid
+        assert len(run["primary"].to_pandas()) == sum(
+            name == "event" and "x" in doc["data"] for name, doc in inserted[uid]
+        )
+
+
+class Stopped:
+    """A copy as it is where it was stopped, with those who read it then."""
+
+    def __init__(self, target, place):
+        self.root = Path(place)
+        shutil.copytree(target, self.root)
+        self._cache = self.root.with_name(f"{self.root.name}.cache")
+        self._reader = None
+
+    @contextlib.contextmanager
+    def _keeping(self):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(cache.VARIABLE, str(self._cache))
+            yield
+
+    def look(self, inserted):
+        """Read it in each way there is: by one who keeps nothing, by one who keeps and stays, and to record into."""
+        with nothing_kept():
+            check_partial(open_copy(self.root, read_only=True), inserted)
+            copy = shutil.copytree(self.root, self.root.with_name(f"{self.root.name}.copy"))
+            check_partial(open_copy(copy), inserted)
+            shutil.rmtree(copy)
+        with self._keeping():
+            self._reader = open_copy(self.root, read_only=True)
+            check_partial(self._reader, inserted)
+
+    def heal(self, source, **options):
+        """Go on with the copy to its end, and read it again."""
+        Copier(source.root, self.root, **options).finish()
+        # What is cut and is no more in the source stays so; the ledger then asks for reindex().
+        self._check(source.inserted, LedgerWarning if options.get("in_place") else ())
+
+    def _check(self, inserted, may_warn):
+        with nothing_kept():
+            check_complete(Catalog(self.root, read_only=True), inserted, may_warn)
+        with self._keeping():
+            if self._reader is None:
+                self._reader = Catalog(self.root, read_only=True)
+            # Of a line that was torn when this one met it, it is in doubt.
+            check_complete(self._reader, inserted, LedgerWarning)
+            check_complete(Catalog(self.root, read_only=True), inserted, may_warn)
+
+    def close(self):
+        if self._reader is not None:
+            self._reader.close()
+        shutil.rmtree(self.root)
+        shutil.rmtree(self._cache, ignore_errors=True)
+
+
+def replicate(place, seed, order="by name", *, stops=None, pace=2, **options):
+    """Copy a catalog that goes on being recorded, stop at some places, go on from each; give how many there were."""
+    source, chance = Source(place / "source"), random.Random(seed)
+    target, stopped, count = place / "copy", [], 0
+    target.mkdir()
+    for count, _ in enumerate(Copier(source.root, target, ORDERS[order], **options).steps(), 1):
+        if stops is None or count in stops:
+            copy = Stopped(target, place / f"stopped-{count}")
+            copy.look(source.inserted)
+            stopped.append(copy)
+        source.go_on(chance.randrange(pace + 1))
+    source.finish()
+    options["tears"] = False
+    for copy in stopped:
+        copy.heal(source, order=ORDERS[order], **options)
+    source.go_on_after_all()
+    for copy in stopped:
+        copy.heal(source, order=ORDERS[order], **options)
+        copy.close()
+    return count
