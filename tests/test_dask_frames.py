@@ -654,21 +654,16 @@ def test_worker_processes_compute_it_from_a_bucket(many: Catalog, s3_url: tuple[
     catalog = uploaded(many, *s3_url)
     table = catalog.to_dask(columns=["det", "count"], metadata="sample.name")
     expected = together(catalog)[["seq_num", "time", "det", "count", "uid"]]
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None, silence_logs=50
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    cluster = LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=":0", silence_logs=50)
+    with cluster, Client(cluster) as client:
         result = table.compute()
         pd.testing.assert_frame_equal(result.reset_index(drop=True)[expected.columns.tolist()], expected)
         maxima = table.groupby("sample.name")["det"].max().compute().to_dict()
         assert maxima == {"of 3": 1.0, "of 45": 22.0, "of 1": 0.0, "of 28": 13.5}
         assert set(client.run(os.getpid).values()).isdisjoint({os.getpid()})
         uid = next(iter(catalog)).uid
-        (path,) = [
-            path for path in catalog.folder._fs.find(catalog.folder.path("")) if uid in path and "00001.parq" in path
-        ]
-        catalog.folder._fs.pipe_file(path, b"PAR1")
+        bucket = fsspec.filesystem("s3", **s3_url[1], use_listings_cache=False)
+        (page,) = [path for path in bucket.find(s3_url[0]) if f"{uid}/primary/00001" in path]
+        bucket.pipe_file(page, b"PAR1")
         with pytest.raises(DamagedRun, match=f"run '{uid}' in .*00001.parquet is not the file that was sealed"):
             catalog.to_dask(columns=["det"]).sum(numeric_only=True).compute()

@@ -4,24 +4,24 @@ import contextlib
 import os
 import random
 import re
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 from event_model import sanitize_doc
 
-import factories as make
 from equality import first_difference
 from filebroker.cataloging.catalog import Catalog
 from filebroker.finding import cache
-from filebroker.finding.compaction import compact, merge
+from filebroker.finding.compaction import merge
 from filebroker.finding.ledger import LOGS, Ledger
 from filebroker.ground.errors import (
     CatalogNotFound,
@@ -31,7 +31,12 @@ from filebroker.ground.errors import (
 )
 from filebroker.ground.filesystem import Folder
 from filebroker.storing import layout, recorder
+from servers import new_bucket
 from test_crash import Inline
+
+WRITER = Path(__file__).parent / "writers" / "replicated.py"
+_written = runpy.run_path(str(WRITER))
+documents, uid_of, value_of = _written["documents"], _written["uid_of"], _written["value_of"]
 
 #: What a copier left behind when it was killed is nobody's file.
 GROWING = re.compile(rf"^{LOGS}/|/journal\.")
@@ -54,10 +59,13 @@ class Source:
     def __init__(self, root):
         self.root = Path(root)
         self.inserted: dict[str, list] = {}
-        self._catalogs: list[Catalog] = []
         self._steps = self._story()
-        for _ in range(75):  # two runs are sealed and in a snapshot, and a third is in its second segment
+
+    def begin(self):
+        """Record two runs that are sealed and in a snapshot, and a third as far as its second segment."""
+        for _ in range(75):
             next(self._steps)
+        return self
 
     def go_on(self, count):
         """Take some steps, and tell whether there are more."""
@@ -100,26 +108,6 @@ class Source:
         """Replace the logs by a snapshot, as the housekeeper does when there are many."""
         ledger = Ledger(Folder(self.root))
         merge(ledger, [name for name in ledger.files() if name.startswith(LOGS)])
-
-
-def uid_of(number):
-    return f"f{number:04d}"
-
-
-def documents(number, rows):
-    """Give a run of two streams, in one of which integers become floats, so that its pages are made one."""
-    begun = make.start(uid=uid_of(number), time=make.T0 + number, scan_id=number, purpose=f"word{number}")
-    primary, slow = make.descriptor(begun, ["x", "y"]), make.descriptor(begun, {"level": "number"}, name="slow")
-    yield from [("start", begun), ("descriptor", primary), ("descriptor", slow)]
-    for row in range(1, rows + 1):
-        yield "event", make.event(primary, row, {"x": value_of(number, row), "y": f"{number}/{row}"})
-        if row % 4 == 0:
-            yield "event", make.event(slow, row, {"level": row if row < 16 else row + 0.5})
-    yield "stop", make.stop(begun, reason="finished")
-
-
-def value_of(number, row):
-    return number * 1000 + row / 8
 
 
 # ------------------------------------------------------------------------------------------- the copier
@@ -206,7 +194,7 @@ class Copier:
             return
         data, moment = source.read_bytes(), status.st_mtime_ns
         if self.tears and GROWING.search(name):
-            data, moment = data[:-7], int(make.T0)
+            data, moment = data[:-7], 0
         target.parent.mkdir(parents=True, exist_ok=True)
         written = target if self.in_place else target.with_name(self.left.format(target.name))
         written.write_bytes(data[: len(data) // 2])
@@ -369,7 +357,7 @@ class Stopped:
 
 def replicate(place, seed, order="by name", *, stops=None, pace=2, **options):
     """Copy a catalog that goes on being recorded, stop at some places, go on from each; give how many there were."""
-    source, chance = Source(place / "source"), random.Random(seed)
+    source, chance = Source(place / "source").begin(), random.Random(seed)
     target, stopped, count = place / "copy", [], 0
     target.mkdir()
     for count, _ in enumerate(Copier(source.root, target, ORDERS[order], **options).steps(), 1):
@@ -387,3 +375,188 @@ def replicate(place, seed, order="by name", *, stops=None, pace=2, **options):
         copy.heal(source, order=ORDERS[order], **options)
         copy.close()
     return count
+
+
+# -------------------------------------------------------------------------- wherever the copy is stopped
+
+WAYS: dict[str, dict] = {
+    "like rsync": {},
+    "like cp": {"in_place": True, "lists_first": False},
+    "directory by directory": {"lists_first": False},
+    "like aws": {"left": LEFT_BY_AWS},
+    "in the middle of lines": {"tears": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("seed", "order", "way"), [(seed, *pair) for seed, pair in enumerate(zip(ORDERS, cycle(WAYS), strict=False))]
+)
+def test_a_copy_of_a_live_catalog_opens_wherever_it_is_stopped_and_is_healed_by_going_on(tmp_path, seed, order, way):
+    stops = random.Random(seed).sample(range(1, 25), 3)  # each costs about half a second
+    assert replicate(tmp_path, seed, order, stops=stops, pace=2 + seed, **WAYS[way]) >= max(stops)
+
+
+def test_the_source_of_these_tests_is_recorded_while_it_is_copied(tmp_path):
+    """Show that a copier meets files that grow, that are gone when their turn comes, and that came after it listed."""
+    source = Source(tmp_path / "source").begin()
+    begun = {path.relative_to(source.root): path.stat().st_size for path in source.root.rglob("*") if path.is_file()}
+    seen = Counter()
+    while source.go_on(1):
+        now = {path.relative_to(source.root): path.stat().st_size for path in source.root.rglob("*") if path.is_file()}
+        seen["new"] += len(now.keys() - begun.keys())
+        seen["gone"] += len(begun.keys() - now.keys())
+        seen["grown"] += sum(begun.get(path, size) < size for path, size in now.items())
+        begun = now
+    assert min(seen[what] for what in ("new", "gone", "grown")) > 8
+
+
+def test_a_run_is_flagged_until_its_pages_have_come(tmp_path):
+    source = Source(tmp_path / "source")
+    source.finish()
+    copy = Copier(source.root, tmp_path / "copy").finish()
+    page = next(copy.glob("2*/*/*/*-f0002/primary/*"))
+    page.rename(tmp_path / "page")
+    catalog = Catalog(copy, read_only=True)
+    with pytest.warns(DamagedRunWarning, match=r"f0002.*primary/0000\d\.parquet is missing"):
+        documents = list(catalog.by_uid("f0002").documents())
+    assert 0 < len(documents) < len(source.inserted["f0002"])
+    (tmp_path / "page").rename(page)
+    check_complete(catalog, source.inserted)
+
+
+def test_what_a_killed_copier_left_behind_is_nobodys_file(tmp_path):
+    source = Source(tmp_path / "source")
+    source.finish()
+    copy = Copier(source.root, tmp_path / "copy").finish()
+    for path in [path for path in copy.rglob("*") if path.is_file()]:
+        for left in (LEFT_BY_RSYNC, LEFT_BY_AWS, "{}.partial"):
+            path.with_name(left.format(path.name)).write_bytes(path.read_bytes()[:-9])
+    check_complete(Catalog(copy, read_only=True), source.inserted)
+    check_complete(Catalog(copy), source.inserted)
+
+
+# --------------------------------------------------------------------------------------- real tools
+
+
+@contextlib.contextmanager
+def recording(root, runs):
+    """Have another process record; it is dead at the end."""
+    process = subprocess.Popen([sys.executable, str(WRITER), str(root), str(runs)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def stop_at_some_moment(command, seconds):
+    """Kill a command after some time, with all that it started."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+        return False
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return True
+
+
+def inserted_by_writer(runs):
+    return {uid_of(number): list(documents(number, 25)) for number in range(1, runs + 1)}
+
+
+def check_while_recorded(place, command, longest, *, runs, before=lambda: None, at_last=lambda: None):
+    """Copy again and again while a process records, each time killed; look each time; then copy to the end."""
+    chance, source, target = random.Random(1), place / "source", place / "copy"
+    target.mkdir()
+    inserted, killed = inserted_by_writer(runs), 0
+    with recording(source, runs) as writer:
+        while writer.poll() is None:
+            before()
+            killed += stop_at_some_moment(command, chance.uniform(0, longest))
+            check_partial(open_copy(target, read_only=True), inserted)
+            with nothing_kept():
+                check_partial(open_copy(target, read_only=True), inserted)
+        assert writer.wait() == 0
+    at_last()
+    reader = open_copy(target, read_only=True)
+    subprocess.run(command, check=True, capture_output=True)
+    for catalog in (reader, Catalog(target, read_only=True)):
+        check_complete(catalog or Catalog(target, read_only=True), inserted, LedgerWarning)
+    with nothing_kept():
+        check_complete(Catalog(target, read_only=True), inserted, LedgerWarning)
+    assert killed > 2
+
+
+TOOLS = {
+    "cp": ["cp", "-r", "{source}/.", "{target}"],
+    "cp -u": ["cp", "-ru", "--preserve=timestamps", "{source}/.", "{target}"],
+    "rsync": ["rsync", "-a", "--exclude=*.tmp", "{source}/", "{target}"],
+    "rclone": ["rclone", "copy", "--config=", "{source}", "{target}"],
+}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_tool_that_is_killed_again_and_again_while_a_process_records(tmp_path, tool):
+    if shutil.which(TOOLS[tool][0]) is None:
+        pytest.skip(f"{TOOLS[tool][0]} is not installed")
+    places = {"source": tmp_path / "source", "target": tmp_path / "copy"}
+    command = [part.format(**places) for part in TOOLS[tool]]
+    check_while_recorded(tmp_path, command, 0.1 if tool == "rclone" else 0.02, runs=3)
+
+
+@pytest.fixture
+def bucket(monkeypatch, s3_endpoint):
+    """Give a place in a bucket, and tell the command line of AWS where that is."""
+    if shutil.which("aws") is None:
+        pytest.skip("the command line of AWS is not installed")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    return f"s3://{new_bucket(s3_endpoint)}/beamtime"
+
+
+def test_aws_s3_sync_to_a_bucket_and_back_while_a_process_records(tmp_path, bucket):
+    up = ["aws", "s3", "sync", str(tmp_path / "source"), bucket]
+    down = ["aws", "s3", "sync", bucket, str(tmp_path / "copy")]
+    chance = random.Random(2)
+
+    def upload():
+        stop_at_some_moment(up, chance.uniform(0.5, 3.0))
+
+    def upload_all():
+        subprocess.run(up, check=True, capture_output=True)
+
+    check_while_recorded(tmp_path, down, 3.0, runs=8, before=upload, at_last=upload_all)
+
+
+# ------------------------------------------------------------------------------------------ both ways
+
+
+@pytest.mark.parametrize("merging", [False, True])
+def test_two_copies_that_were_both_recorded_into_become_one_catalog(tmp_path, merging):
+    source = Source(tmp_path / "one")
+    source.finish()
+    one, two = source.root, Copier(source.root, tmp_path / "two").finish()
+    other = Source(two)
+    readers = [Catalog(root, read_only=True) for root in (one, two)]
+    for reader in readers:
+        check_complete(reader, source.inserted)
+    for number in (11, 13):
+        list(source.record(number, 12))
+        list(other.record(number + 1, 12))
+        if merging:
+            source.merge_logs()
+    inserted = source.inserted | other.inserted
+    Copier(one, two).finish()
+    check_complete(readers[1], inserted)
+    Copier(two, one).finish()
+    for root, reader in zip((one, two), readers, strict=True):
+        check_complete(reader, inserted)
+        check_complete(Catalog(root), inserted)
+        with nothing_kept():
+            check_complete(Catalog(root, read_only=True), inserted)
+    list(other.record(20, 3))
+    Copier(two, one).finish()
+    check_complete(readers[0], inserted | other.inserted)

@@ -988,7 +988,7 @@ def test_headers_are_made_one_by_one(few: Broker, monkeypatch: pytest.MonkeyPatc
         begin(self, *arguments)
 
     monkeypatch.setattr(Run, "__init__", spy)
-    few.catalog._runs.clear()
+    few.catalog._shelf._runs.clear()
     headers = iter(few())
     assert opened == []
     assert next(headers).uid == "77aa"

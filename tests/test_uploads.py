@@ -118,6 +118,7 @@ class Recording:
     def __init__(self, staging):
         staging.make()
         self.staging, self.ledger, self.recorder = staging, Ledger(Folder(staging.root)), None
+        Recording.latest = self
 
     def announce(self, directory):
         run = RunFiles(Folder(self.staging.root), directory)
@@ -291,6 +292,8 @@ def test_kill_at_every_request_loses_nothing_and_shows_no_half_run(after, stagin
         with pytest.raises(Death):
             record_all(place, Uploader(place, store).attempt)
         check_view(url)
+        if Recording.latest.recorder is not None:
+            Recording.latest.recorder.close()  # as death would: nothing is sealed, and the lock is let go
         # The next process seals what was live, and goes on; the one that died had announced no more.
         recovery.recover_all(place.root, announce=Recording(place).announce)
         heir = Uploader(place, Store(url))
@@ -316,8 +319,7 @@ def check_view_recovered(url, place, number):
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["request-lost", "answer-lost"])
-@pytest.mark.parametrize("restart", [False, True], ids=["same", "restarted"])
-def test_failure_of_any_request_is_made_good(after, restart, staging, local_files, monkeypatch):
+def test_failure_of_any_request_is_made_good(after, staging, local_files, monkeypatch):
     total = count_requests(monkeypatch)
     for number in range(total):
         place, url = Staging(new_url()), new_url()
@@ -326,7 +328,7 @@ def test_failure_of_any_request_is_made_good(after, restart, staging, local_file
         record_all(place, uploader.attempt)
         assert store.count > number
         check_view(url)
-        heir = Uploader(place, Store(url)) if restart else uploader
+        heir = Uploader(place, Store(url)) if number % 2 else uploader
         heir.attempt()
         assert heir.problem is None
         assert not any("cannot be uploaded" in warning for warning in uploader.take_warnings())
@@ -687,7 +689,7 @@ def test_flush_returns_when_all_is_up(url, staging, local_files):
 def test_flush_raises_what_went_wrong_and_says_what_waits(kind, url, staging):
     Recording(staging).record(RUNS[SHORT])
     uploader = Uploader(staging, Refusing(Store(url), "", kind("the store said no")))
-    with pytest.raises(kind, match=r"said no; 1 run \(0.0 MB\) for .* wait in") as caught:
+    with pytest.raises(kind, match=r"said no; 1 run \(0.0 MB\) for .* safe in") as caught:
         uploader.flush(None)
     assert type(caught.value) is kind
     assert staging.root in str(caught.value)
@@ -855,7 +857,7 @@ def test_process_that_ends_waits_for_its_uploads(tmp_path, staging, local_files)
 def test_process_that_ends_without_its_store_says_what_waits(tmp_path, staging):
     url = "s3://bucket/beamtime"
     code = WRITER.replace("Store({url!r})", "Store({url!r}, {{'endpoint_url': 'http://127.0.0.1:9', 'anon': True}})")
-    code = code.format(tests=str(Path(__file__).parent), url=url, end="uploader._failures or time.sleep(2.5)")
+    code = code.format(tests=str(Path(__file__).parent), url=url, end="while not uploader.problem: time.sleep(0.05)")
     environment = {**os.environ, "FILEBROKER_STAGING": str(tmp_path / "staging"), "FILEBROKER_TIMEOUT": "1"}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=60)

@@ -6,20 +6,19 @@ import os
 import threading
 import warnings
 import weakref
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_args
 
+from filebroker.cataloging.outbox import Outbox
 from filebroker.cataloging.recording import Recording, mark
-from filebroker.cataloging.run import Known, Run
+from filebroker.cataloging.run import Run
 from filebroker.cataloging.runs import Runs
+from filebroker.cataloging.shelf import Shelf
 from filebroker.finding import cache
 from filebroker.finding.entries import Entry
 from filebroker.finding.indexing import Progress
 from filebroker.finding.inventory import Inventory
 from filebroker.finding.library import Library
-from filebroker.finding.manifest import Manifest
 from filebroker.finding.search import Search
 from filebroker.finding.survey import Survey
 from filebroker.ground import codec, filesystem, forks
@@ -27,32 +26,18 @@ from filebroker.ground.cautions import warn
 from filebroker.ground.documents import describe
 from filebroker.ground.errors import (
     CatalogNotFound,
-    DamagedRun,
-    DamagedRunWarning,
     InvalidConfig,
-    NothingRecorded,
     OfflineWarning,
     ReadOnlyCatalog,
     RecoveryWarning,
-    StorageError,
     StoreUnreachable,
     UnstorableValue,
     UnsupportedFormat,
-    UploadWarning,
 )
 from filebroker.ground.filesystem import Folder
 from filebroker.storing import layout
-from filebroker.storing.convoys import Convoy
 from filebroker.storing.recorder import Sync
 from filebroker.storing.recovery import Recovery, recover_all
-from filebroker.storing.rescue import fetch_live
-from filebroker.storing.staging import Staging
-from filebroker.storing.uploader import Uploader
-
-#: So many runs, and so many bytes of their documents, are kept in memory once they were read.
-_KEPT_RUNS, _KEPT_BYTES = 1024, 16 << 20
-#: So many runs of a store are read together at most.
-_MOST_TOGETHER = 64
 
 
 class Catalog(Runs):
@@ -102,37 +87,35 @@ class Catalog(Runs):
         self.folder = Folder(url, storage_options)
         if sync not in get_args(Sync):
             raise InvalidConfig(f"sync={sync!r} means nothing; it is one of {', '.join(map(repr, get_args(Sync)))}")
-        self._staging = self._stage(url)
         if self.folder.local is not None and os.path.isfile(self.folder.local):
             raise CatalogNotFound(f"{self.folder.local} is a file; a catalog is a directory")
         self.read_only = read_only
         self._sync: Sync = sync
         self._id: str | None = None
         self._library: Library | None = None
-        self._runs: OrderedDict[str, tuple[Run, int]] = OrderedDict()
-        self._kept_bytes = 0
-        self._unreadable: set[str] = set()
+        self._shelf = Shelf(self.folder)
         self._recording: Recording | None = None
-        self._uploader: Uploader | None = None
+        self._outbox = self._make_outbox()
         self._mutex = threading.RLock()
         forks.renew_in_children(self)
         if self._check_marker() and not read_only:
             self._go_on()
 
-    def _stage(self, url: str | os.PathLike[str]) -> Staging | None:
-        """Give the place on this machine for what is recorded for a store."""
+    def _make_outbox(self) -> Outbox | None:
+        """Give the way to a store that can be written to."""
         if self.folder.remote is None or not self.folder.remote.store.is_writable:
             return None
-        self.folder.staged = Staging(os.fspath(url))
-        return self.folder.staged
+        outbox = Outbox(self.folder.remote.store, functools.partial(_keep_ledger, weakref.ref(self)))
+        self.folder.staged = outbox.staging
+        return outbox
 
     def _go_on(self) -> None:
-        """Seal what was left unfinished on this machine, and upload it where it has to be."""
+        """Seal what was left unfinished on this machine, and bring it where it has to be."""
         if self.folder.local is not None:
             self._recover(self.folder.local, anywhere=False)
-        elif self._staging is not None and os.path.isdir(self._staging.root):
-            self._recover(self._staging.root, anywhere=False)
-            self._upload()
+        elif self._outbox is not None and self._outbox.is_used:
+            self._recover(self._outbox.root, anywhere=False)
+            self._send()
 
     def __repr__(self) -> str:
         return f"<Catalog {self.folder.url!r}>"
@@ -140,7 +123,6 @@ class Catalog(Runs):
     def renew_locks(self) -> None:
         """Begin anew in a forked child."""
         self._mutex = threading.RLock()
-        self._uploader = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy in another process reads the same folder; what is being recorded here stays here.
@@ -205,7 +187,7 @@ class Catalog(Runs):
                 f"{self.folder.url} is no filebroker catalog: it has no {layout.MARKER} and no runs, but "
                 f"{', '.join(names[:5])}. Give an empty or a new directory to begin a catalog"
             )
-        if self.read_only or (self.folder.local is None and self._staging is None):
+        if self.read_only or (self.folder.local is None and self._outbox is None):
             raise CatalogNotFound(f"there is no filebroker catalog at {self.folder.url}; check the path")
         return False
 
@@ -227,13 +209,12 @@ class Catalog(Runs):
         >>> catalog = Catalog("my_beamtime")
         >>> catalog.seal_interrupted()
         """
-        if self.read_only or (self.folder.local is None and self._staging is None):
+        if self.read_only or (self.folder.local is None and self._outbox is None):
             raise ReadOnlyCatalog(f"the catalog {self.folder.url} was opened for reading; nothing can be sealed")
-        if self._staging is not None:
-            fetch_live(self.folder.store.store, self._staging)
+        if self._outbox is not None:
+            self._outbox.fetch_interrupted()
         self._recover(self._root, anywhere=True)
-        if self._staging is not None:
-            self._upload()
+        self._send()
 
     def _recover(self, root: str, *, anywhere: bool) -> None:
         try:
@@ -253,7 +234,7 @@ class Catalog(Runs):
     def _announce(self, directory: str) -> None:
         """Put a run that was sealed now into the ledger, if there is one: else its directory says enough."""
         library = self.library
-        if self._staging is not None or library.has_ledger:
+        if self._outbox is not None or library.has_ledger:
             with library.silence():
                 library.record(directory, sync=self._sync != "never")
 
@@ -301,49 +282,32 @@ class Catalog(Runs):
             recording.insert(name, doc)
         except UnstorableValue as error:
             raise UnstorableValue(f"in the {describe(name, doc)}, {error}") from None
-        if self._uploader is not None and name in ("start", "stop"):
-            self._uploader.wake()
-            self._tell()
+        if self._outbox is not None and name in ("start", "stop"):
+            self._outbox.tell()
 
     def _start_recording(self) -> Recording:
         if self.read_only:
             raise ReadOnlyCatalog(f"the catalog {self.folder.url} was opened for reading; nothing can be inserted")
-        if self.folder.local is None and self._staging is None:
+        if self.folder.local is None and self._outbox is None:
             raise ReadOnlyCatalog(f"nothing can be written to {self.folder.url}; record locally and copy the folder")
         with self._mutex:
             if self._recording is None:
-                if self._staging is not None:
-                    self._staging.make()
-                    self._upload()
-                shelf = weakref.proxy(self)
-                begin = functools.partial(_begin, shelf)
-                self._recording = Recording(self._root, begin, shelf, self._sync)
+                if self._outbox is not None:
+                    self._outbox.staging.make()
+                there = weakref.proxy(self)
+                self._recording = Recording(self._root, functools.partial(_begin, there), there, self._sync)
             return self._recording
 
     @property
     def _root(self) -> str:
         """The local path that runs are recorded to."""
-        if self._staging is not None:
-            return self._staging.root
-        return self.folder.path("")
+        return self.folder.path("") if self._outbox is None else self._outbox.root
 
-    # -- on the way to a store
-
-    def _upload(self) -> None:
-        """Upload what was recorded for a store, in the background."""
-        with self._mutex:
-            if self._staging is None:
-                return
-            if self._uploader is None:
-                after = functools.partial(_keep_ledger, weakref.ref(self))
-                self._uploader = Uploader(self._staging, self.folder.store.store, after_round=after)
-                self.library.compacts = True
-            self._uploader.wake()
-
-    def _tell(self) -> None:
-        """Tell once what is wrong with the upload."""
-        for message in [] if self._uploader is None else self._uploader.take_warnings():
-            warn(message, UploadWarning)
+    def _send(self) -> None:
+        """Bring what is new to the store, in the background."""
+        if self._outbox is not None:
+            self._outbox.send()
+            self.library.compacts = True
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until everything that was recorded so far is in the store.
@@ -367,9 +331,8 @@ class Catalog(Runs):
         >>> catalog.flush()
         >>> catalog.close()
         """
-        if self._uploader is not None:
-            self._uploader.flush(timeout)
-            self._tell()
+        if self._outbox is not None:
+            self._outbox.flush(timeout)
 
     def close(self) -> None:
         """Stop recording, and close what was opened to find runs; the catalog can still be read.
@@ -389,12 +352,8 @@ class Catalog(Runs):
         if self._recording is not None:
             self._recording.close()
             self._recording = None
-        if self._uploader is not None:
-            problem = self._uploader.close()
-            self._tell()
-            if problem:
-                warn(problem, UploadWarning)
-            self._uploader = None
+        if self._outbox is not None:
+            self._outbox.close()
         if self._library is not None:
             self._library.close()
 
@@ -431,13 +390,13 @@ class Catalog(Runs):
         """What is known of the runs."""
         with self._mutex:
             if self._library is None or (self._id is None and self._is_marked and self._find_id()):
-                writable = not self.read_only and (self.folder.local is not None or self._staging is not None)
+                writable = not self.read_only and (self.folder.local is not None or self._outbox is not None)
                 self._library = Library(
                     self.folder,
                     self._id,
                     writable=writable,
                     is_busy=functools.partial(_is_recording, weakref.ref(self)),
-                    appended=functools.partial(_upload, weakref.ref(self)),
+                    appended=functools.partial(_send, weakref.ref(self)),
                 )
             return self._library
 
@@ -458,35 +417,11 @@ class Catalog(Runs):
         return Search(library)
 
     def _open(self, entry: Entry) -> Run | None:
-        if self._can_wait(entry) and entry.path not in self._runs:
-            self._expect([entry], None)
-        return self._run(entry.path)
+        return self._shelf.open(self.library, entry, str(self._id))
 
     def _together(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """Give entries one after another; those of a store come with what is known, and are read with the others."""
-        if self.folder.remote is None:
-            yield from entries
-            return
-        left, size, convoy = iter(entries), 1, Convoy(self.folder.remote)
-        while chunk := list(islice(left, size)):
-            self._expect([entry for entry in chunk if self._can_wait(entry)], convoy)
-            yield from chunk
-            size = min(4 * size, _MOST_TOGETHER)
-
-    def _can_wait(self, entry: Entry) -> bool:
-        """Tell whether the files of a run need not be read before more is asked than the ledger knows."""
-        return self.folder.remote is not None and entry.state == "sealed" and self.folder.on_disk(entry.path) is None
-
-    def _expect(self, entries: Sequence[Entry], convoy: Convoy | None) -> None:
-        """Make runs of a store of what is known of them."""
-        rows = [entry.row for entry in entries if entry.path not in self._runs]
-        for item in self.library.ask(Manifest.documents, rows):
-            path, version = item.entry.path, f"{self._id}.{item.entry.revision}"
-            if convoy is not None:
-                convoy.join(path, version)
-            run = Run(self.folder, path, Known(version, item.raw_start, item.raw_stop), convoy)
-            with self._mutex:
-                self._keep(run)
+        """Give entries one after another, and read what is in a store of many at once."""
+        return self._shelf.together(self.library, entries, str(self._id))
 
     def refresh(self) -> Survey:
         """Look through the run directories for runs that were copied there, or removed, by hand.
@@ -508,9 +443,8 @@ class Catalog(Runs):
         library = self.library
         library.sync()
         found = library.refresh()
-        with self._mutex:
-            for record in found.records:
-                self._forget_run(record.path)
+        for record in found.records:
+            self._shelf.forget(record.path)
         return found
 
     def reindex(self, progress: Progress | None = None) -> None:
@@ -544,51 +478,21 @@ class Catalog(Runs):
         """
         self.library.clear()
 
-    def _run(self, directory: str) -> Run | None:
-        """Give a run, or warn that it cannot be read."""
-        with self._mutex:
-            if directory in self._runs:
-                self._runs.move_to_end(directory)
-                return self._runs[directory][0]
-        try:
-            run = Run(self.folder, directory)
-        except NothingRecorded:  # a copy in the making
-            return None
-        except (DamagedRun, UnsupportedFormat, StorageError) as error:
-            if directory not in self._unreadable:
-                self._unreadable.add(directory)
-                warn(f"{error}. The other runs are given", DamagedRunWarning)
-            return None
-        with self._mutex:
-            self._keep(run)
-        return run
-
-    def _keep(self, run: Run) -> None:
-        """Keep a run in memory, and let go of those not used for longest."""
-        self._forget_run(run.directory)
-        self._kept_bytes += run.size
-        self._runs[run.directory] = run, run.size
-        while len(self._runs) > _KEPT_RUNS or self._kept_bytes > _KEPT_BYTES:
-            self._kept_bytes -= self._runs.popitem(last=False)[1][1]
-
-    def _forget_run(self, directory: str) -> None:
-        self._kept_bytes -= self._runs.pop(directory, (None, 0))[1]
-
 
 def _begin(catalog: Catalog) -> None:
     """Make the place that is recorded to a catalog; no store is asked for that."""
     if catalog.folder.local is not None:
         mark(catalog.folder.local)
         catalog.library.begin()
-    elif catalog._staging is not None and catalog._id is None:
-        mark(catalog._staging.root)
+    elif catalog._id is None:
+        mark(catalog._root)
 
 
-def _upload(catalog: "weakref.ref[Catalog]") -> None:
-    """Upload what was added to the ledger of a catalog in a store."""
+def _send(catalog: "weakref.ref[Catalog]") -> None:
+    """Bring what was added to the ledger of a catalog to its store."""
     there = catalog()
-    if there is not None and there._staging is not None:
-        there._upload()
+    if there is not None:
+        there._send()
 
 
 def _keep_ledger(catalog: "weakref.ref[Catalog]") -> None:

@@ -25,7 +25,7 @@ _PATIENCE_SECONDS = 1.0
 _BUSY_SECONDS = 2.0
 
 
-class Shelf(Protocol):
+class Holdings(Protocol):
     """What a recording needs of the catalog."""
 
     @property
@@ -45,14 +45,14 @@ class Recording:
         Local path that the runs are recorded to.
     begin
         Makes that a catalog.
-    shelf
+    holdings
         Gives the run of a uid if the catalog has one, and the list of its runs.
     sync
         When documents are forced to the disk, see `Catalog`.
     """
 
-    def __init__(self, root: str, begin: Callable[[], None], shelf: Shelf, sync: Sync) -> None:
-        self._root, self._begin_catalog, self._shelf, self._sync = root, begin, shelf, sync
+    def __init__(self, root: str, begin: Callable[[], None], holdings: Holdings, sync: Sync) -> None:
+        self._root, self._begin_catalog, self._holdings, self._sync = root, begin, holdings, sync
         # Who records the documents that name a run, descriptor or resource.
         self._owners: dict[str, Recorder | Replay] = {}
         self._mutex = threading.RLock()
@@ -97,7 +97,7 @@ class Recording:
             owner.insert("start", start)
             return
         self._begin_catalog()
-        with self._shelf.library.silence():
+        with self._holdings.library.silence():
             recorded = self._find(uid)
         if recorded is not None and recorded.state == "live":
             raise DuplicateDocument(
@@ -118,11 +118,11 @@ class Recording:
 
     def _find(self, uid: str) -> Run | None:
         """Give the run of a uid if there is one; acquisition does not wait for those who read."""
-        library = self._shelf.library
+        library = self._holdings.library
         try:
             with patience(_PATIENCE_SECONDS):
                 if not library.is_cold:
-                    return self._shelf.of_uid(uid)
+                    return self._holdings.of_uid(uid)
                 library.housekeeper.start()
                 return None  # its directory tells as much of a run of the same start time
         except StorageError as error:
@@ -135,7 +135,7 @@ class Recording:
 
     def _announce(self, directory: str) -> None:
         """Put a run into the ledger as it is now."""
-        library = self._shelf.library
+        library = self._holdings.library
         with patience(_PATIENCE_SECONDS), library.silence():
             library.record(directory, sync=self._sync != "never")
 

@@ -108,14 +108,16 @@ def page_request(directory: str, entry: FileEntry) -> tuple[str, str, Any]:
 
 def is_page(data: bytes, entry: FileEntry) -> bool:
     """Tell whether a file is the page that a manifest means."""
-    return len(data) == entry["bytes"] and hashlib.sha256(data).hexdigest() == entry["sha256"]
+    size, digest = entry["bytes"], entry["sha256"]
+    return bool(len(data) == size and hashlib.sha256(data).hexdigest() == digest)
 
 
 def is_whole(text: bytes) -> bool:
     """Tell whether the documents of a sealed run came as they were sealed."""
     head, _, body = text.partition(b"\n")
     try:
-        return bool(decode_line(head).doc["body"]["sha256"] == hashlib.sha256(body).hexdigest())
+        sealed: str = decode_line(head).doc["body"]["sha256"]
+        return sealed == hashlib.sha256(body).hexdigest()
     except (DamagedRun, KeyError, TypeError):
         return False
 

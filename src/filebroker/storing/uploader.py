@@ -193,8 +193,8 @@ class Uploader:
         try:
             waiting = str(self.staging.pending())
         except OSError as error:
-            waiting = f"Runs (how many cannot be seen: {error.strerror})"
-        return f"{waiting} for {self.staging.url} wait in {self.staging.root}, where they are safe"
+            waiting = f"what there is (it cannot be counted: {error.strerror})"
+        return f"{waiting} for {self.staging.url} is not uploaded yet, and safe in {self.staging.root}"
 
     # -- the thread
 
@@ -272,7 +272,7 @@ class Uploader:
 
     def _conclude(self, problem: Exception | None, asked: int, is_empty: bool) -> None:
         if problem is not None and not self._is_told:
-            self._tell(f"nothing can be uploaded now: {problem}; {self._waiting()}. It is tried again")
+            self._tell(f"not all can be uploaded now: {problem}; {self._waiting()}. It is tried again")
         with self._changed:
             self.problem, self._is_told = problem, problem is not None
             if problem is None:

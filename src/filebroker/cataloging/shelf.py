@@ -1,0 +1,126 @@
+"""Runs that were opened, kept in memory for the next who asks for them."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from filebroker.cataloging.run import Known, Run
+from filebroker.finding.entries import Entry
+from filebroker.finding.library import Library
+from filebroker.finding.manifest import Manifest
+from filebroker.ground.cautions import warn
+from filebroker.ground.errors import DamagedRun, DamagedRunWarning, NothingRecorded, StorageError, UnsupportedFormat
+from filebroker.ground.filesystem import Folder
+from filebroker.ground.forks import renew_in_children
+from filebroker.storing.convoys import Convoy
+
+#: So many runs, and so many bytes of their documents, are kept in memory once they were read.
+_KEPT_RUNS, _KEPT_BYTES = 1024, 16 << 20
+#: So many runs of a store are read together at most.
+_MOST_TOGETHER = 64
+
+
+class Shelf:
+    """The runs of a catalog that were opened.
+
+    Parameters
+    ----------
+    folder
+        The catalog's folder.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._runs: OrderedDict[str, tuple[Run, int]] = OrderedDict()
+        self._kept_bytes = 0
+        self._unreadable: set[str] = set()
+        self.renew_locks()
+        renew_in_children(self)
+
+    def renew_locks(self) -> None:
+        """Begin anew in a forked child."""
+        self._mutex = threading.RLock()
+
+    def take(self, directory: str) -> Run | None:
+        """Give the run in a directory, or warn that it cannot be read."""
+        with self._mutex:
+            if directory in self._runs:
+                self._runs.move_to_end(directory)
+                return self._runs[directory][0]
+        try:
+            run = Run(self._folder, directory)
+        except NothingRecorded:  # a copy in the making
+            return None
+        except (DamagedRun, UnsupportedFormat, StorageError) as error:
+            if self._folder.remote is not None and isinstance(error, StorageError):
+                raise  # the store failed, and nothing is known of the run
+            if directory not in self._unreadable:
+                self._unreadable.add(directory)
+                warn(f"{error}. The other runs are given", DamagedRunWarning)
+            return None
+        self._keep(run)
+        return run
+
+    def _keep(self, run: Run) -> None:
+        """Keep a run, and let go of those not used for longest."""
+        with self._mutex:
+            self.forget(run.directory)
+            self._kept_bytes += run.size
+            self._runs[run.directory] = run, run.size
+            while len(self._runs) > _KEPT_RUNS or self._kept_bytes > _KEPT_BYTES:
+                self._kept_bytes -= self._runs.popitem(last=False)[1][1]
+
+    def forget(self, directory: str) -> None:
+        """Let go of the run in a directory."""
+        with self._mutex:
+            self._kept_bytes -= self._runs.pop(directory, (None, 0))[1]
+
+    # -- runs of a store, of which much is known before they are read
+
+    def open(self, library: Library, entry: Entry, version: str) -> Run | None:
+        """Give a run; of one in a store no file is read before more is asked than the library knows.
+
+        Parameters
+        ----------
+        library
+            What is known of the catalog's runs.
+        entry
+            The run.
+        version
+            What distinguishes its catalog from others that were in the same place.
+        """
+        if self._can_wait(entry):
+            self._expect(library, [entry], version, None)
+        return self.take(entry.path)
+
+    def together(self, library: Library, entries: Iterable[Entry], version: str) -> Iterator[Entry]:
+        """Give entries one after another; what is read of runs of a store is read of many at once.
+
+        Parameters
+        ----------
+        library, version
+            As for `open`.
+        entries
+            The runs.
+        """
+        if self._folder.remote is None:
+            yield from entries
+            return
+        left, size, convoy = iter(entries), 1, Convoy(self._folder.remote)
+        while chunk := list(islice(left, size)):
+            self._expect(library, [entry for entry in chunk if self._can_wait(entry)], version, convoy)
+            yield from chunk
+            size = min(4 * size, _MOST_TOGETHER)
+
+    def _can_wait(self, entry: Entry) -> bool:
+        is_elsewhere = self._folder.remote is not None and self._folder.on_disk(entry.path) is None
+        return is_elsewhere and entry.state == "sealed" and entry.path not in self._runs
+
+    def _expect(self, library: Library, entries: Sequence[Entry], version: str, convoy: Convoy | None) -> None:
+        """Make runs of a store of what is known of them."""
+        for item in library.ask(Manifest.documents, [entry.row for entry in entries]):
+            known = Known(f"{version}.{item.entry.revision}", item.raw_start, item.raw_stop)
+            if convoy is not None:
+                convoy.join(item.entry.path, known.version)
+            self._keep(Run(self._folder, item.entry.path, known, convoy))
