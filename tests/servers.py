@@ -174,14 +174,15 @@ class Proxy(_Served):
 
     def __init__(self, upstream: str, delay: float = 0.0) -> None:
         self.upstream = upstream
-        self.delay = delay
         self.clear()
+        self.delay = delay
 
     def clear(self) -> None:
-        """Forget requests and faults."""
+        """Forget requests, faults and the delay."""
         self.requests: list[str] = []
         self.most_at_once = self._at_once = 0
         self._faults: list[_Fault] = []
+        self.delay = 0.0
 
     def fault(self, pattern: str, action: str, first: int = 1, last: int | None = None) -> None:
         """Spoil the requests whose lines match a regular expression, from the first-th to the last-th of them."""

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import duckdb
 import fsspec
 import numpy as np
 import pandas as pd
+import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -25,15 +27,18 @@ from filebroker import (
     InvalidQuery,
     MissingPackage,
     RunNotFound,
+    StorageError,
     UnknownField,
     UnknownStream,
 )
 from filebroker.cataloging import dask_frames
+from filebroker.cataloging.outbox import Outbox
 from filebroker.cataloging.runs import Runs
 from filebroker.ground.errors import UnfitEvents
 from filebroker.ground.filesystem import Folder
 from filebroker.storing.parquet import PageFile
 from filebroker.storing.recorder import Recorder
+from servers import Proxy
 
 HOUR = 3600.0
 
@@ -528,7 +533,7 @@ def test_a_search_that_nothing_answers_gives_an_empty_table(many: Catalog) -> No
     ):
         assert table.columns.tolist()[:4] == ["uid", "scan_id", "seq_num", "time"]
         result = computed(table)
-        assert (len(result), str(result["det"].dtype)) == (0, "float64")
+        assert (len(result), str(result["det"].dtype), str(result["image"].dtype)) == (0, "float64", "object")
         assert np.isnan(table["det"].mean().compute(scheduler="synchronous"))
 
 
@@ -586,6 +591,17 @@ def test_a_damaged_page_is_an_error_that_names_its_run(many: Catalog) -> None:
     assert len(computed(many.search({"uid": {"$ne": run.uid}}).to_dask(columns=["det"]))) == 74
 
 
+def test_a_run_that_is_being_copied_is_an_error(many: Catalog) -> None:
+    table = many.to_dask(columns=["det"])
+    (run,) = many.search({"sample.name": "of 45"})
+    directory = Path(many.folder.url) / run.directory
+    lines = (directory / "documents.jsonl").read_bytes().splitlines(keepends=True)
+    (directory / "documents.jsonl").unlink()
+    (directory / "journal.00000.jsonl").write_bytes(b"".join(lines[1:3]))
+    with pytest.raises(StorageError, match=f"the run in .*{run.uid} is not all there yet"):
+        computed(table)
+
+
 def test_a_page_that_only_the_list_of_runs_knows_is_an_error(many: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     original = dask_frames.Manifest.pages_at
 
@@ -629,31 +645,37 @@ def test_lost_names_of_pages_are_noticed(many: Catalog) -> None:
 # ------------------------------------------------------------------------------------ on workers
 
 
-def test_tasks_are_small_and_carry_no_secret(many: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BEAMTIME_SECRET", "canary-5ecre7")
-    for number in range(100):
+def tasks_of(table: DataFrame) -> list[bytes]:
+    """Give the tasks as dask sends them to workers."""
+    return [pickle.dumps(task) for task in dict(table.optimize().__dask_graph__()).values()]
+
+
+def test_tasks_are_small_and_carry_no_documents(many: Catalog) -> None:
+    for number in range(20):
         put(many, {"det": [0.5]}, comment="a canary of the documents", sample={"name": str(number)})
     table = many.to_dask(columns=["det"], metadata=["sample.name"])
-    options = {"key": {"env": "BEAMTIME_SECRET"}, "secret": {"env": "BEAMTIME_SECRET"}, "anon": False}
-    reader = table.expr.func
-    away = dask_frames.Partitions(Folder("s3://bucket/beamtime", options), *list(vars(reader).values())[1:])
-    sizes = []
-    for task in dict(table.optimize().__dask_graph__()).values():
-        sizes.append(len(pickle.dumps(task)))
-        assert b"canary" not in pickle.dumps(task)
-    assert len(sizes) == table.npartitions > 100
-    assert max(sizes) < 2048
-    assert b"BEAMTIME_SECRET" in pickle.dumps(away)
-    assert b"5ecre7" not in pickle.dumps(away) + repr(away).encode()
-    assert pickle.loads(pickle.dumps(away)).folder.storage_options == options
+    list(many)  # which are then open
+    computed(table)
+    tasks = tasks_of(table)
+    assert len(tasks) == table.npartitions > 20
+    assert max(map(len, tasks)) < 1024
+    assert not [task for task in tasks if b"canary" in task or b"Catalog" in task or b"RunFiles" in task]
 
 
-def test_worker_processes_compute_it_from_a_bucket(many: Catalog, s3_url: tuple[str, dict[str, Any]]) -> None:
+def test_worker_processes_compute_it_from_a_bucket(
+    many: Catalog, s3_url: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from distributed import Client, LocalCluster
 
-    catalog = uploaded(many, *s3_url)
+    url, options = s3_url
+    uploaded(many, url, options)
+    for name in ("key", "secret"):
+        monkeypatch.setenv(f"BEAMTIME_{name.upper()}", f"canary-5ecre7-{name}")
+    named = {"key": {"env": "BEAMTIME_KEY"}, "secret": {"env": "BEAMTIME_SECRET"}}
+    catalog = Catalog(url, storage_options=options | named)
     table = catalog.to_dask(columns=["det", "count"], metadata="sample.name")
     expected = together(catalog)[["seq_num", "time", "det", "count", "uid"]]
+    assert not [task for task in tasks_of(table) if b"5ecre7" in task or b"BEAMTIME_KEY" not in task]
     cluster = LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=":0", silence_logs=50)
     with cluster, Client(cluster) as client:
         result = table.compute()
@@ -662,8 +684,75 @@ def test_worker_processes_compute_it_from_a_bucket(many: Catalog, s3_url: tuple[
         assert maxima == {"of 3": 1.0, "of 45": 22.0, "of 1": 0.0, "of 28": 13.5}
         assert set(client.run(os.getpid).values()).isdisjoint({os.getpid()})
         uid = next(iter(catalog)).uid
-        bucket = fsspec.filesystem("s3", **s3_url[1], use_listings_cache=False)
-        (page,) = [path for path in bucket.find(s3_url[0]) if f"{uid}/primary/00001" in path]
+        bucket = fsspec.filesystem("s3", **options, use_listings_cache=False)
+        (page,) = [path for path in bucket.find(url) if f"{uid}/primary/00001" in path]
         bucket.pipe_file(page, b"PAR1")
         with pytest.raises(DamagedRun, match=f"run '{uid}' in .*00001.parquet is not the file that was sealed"):
             catalog.to_dask(columns=["det"]).sum(numeric_only=True).compute()
+
+
+def test_a_partition_takes_two_requests(many: Catalog, s3_url: tuple[str, dict[str, Any]]) -> None:
+    url, options = s3_url
+    uploaded(many, url, options)
+    with Proxy(options["endpoint_url"]) as proxy:
+        table = Catalog(url, storage_options=options | {"endpoint_url": proxy.url}).to_dask(columns=["det"])
+        for number, requests in [(1, 2), (2, 1)]:  # pages of one run, whose documents are read once
+            proxy.clear()
+            assert len(computed(table.get_partition(number)))
+            assert len(proxy.requests) == proxy.count(r"GET .*(documents\.jsonl|0000\d\.parquet)") == requests
+
+
+def test_workers_do_not_miss_a_run_on_its_way_to_the_store(
+    s3_url: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, options = s3_url
+    catalog = Catalog(url, storage_options=options)
+    with monkeypatch.context() as lost_network:
+        lost_network.setattr(Outbox, "send", lambda self: None)
+        uid = put(catalog, {"det": [0.5, 1.5]})
+        table = catalog.to_dask(columns=["det"])
+    assert table.npartitions == 1
+    assert computed(table)["uid"].tolist() == [uid, uid]  # this process has it
+    elsewhere = pickle.loads(pickle.dumps(table.expr.func))
+    directory = catalog.newest(1).directory
+    with pytest.raises(StorageError, match=r"run in s3://.* is not all there yet: .*flush\(\)"):
+        elsewhere(directory, "primary/00000.parquet")
+    put(catalog, {"det": [2.5]})
+    catalog.flush()
+    assert elsewhere(directory, "primary/00000.parquet")["det"].tolist() == [0.5, 1.5]
+    catalog.close()
+
+
+# -------------------------------------------------------------------------- without filebroker
+
+PAGES = "*/*/*/*/primary/*.parquet"
+POLARS = {"missing_columns": "insert", "extra_columns": "ignore"}
+
+
+def test_duckdb_and_polars_read_the_same_pages(place: Catalog, s3_url: tuple[str, dict[str, Any]]) -> None:
+    whole = together(place)
+    expected = len(whole), whole["det"].mean()
+    url, options = (place.folder.url, {}) if place.folder.local else s3_url
+    endpoint = {name: options[key] for name, key in DIALECT.items() if key in options}
+    if not place.folder.local:
+        duckdb.register_filesystem(fsspec.filesystem("s3", **options))
+    found = duckdb.sql(f"SELECT count(*), avg(det) FROM read_parquet('{url}/{PAGES}', union_by_name=true)").fetchall()[0]
+    assert found == pytest.approx(expected)
+    lazy = polars.scan_parquet(f"{url}/{PAGES}", storage_options=endpoint, **POLARS).select("det")
+    table = lazy.collect()["det"]
+    assert (len(table), table.mean()) == pytest.approx(expected)
+
+
+#: How Polars names what fsspec's S3 filesystem takes.
+DIALECT = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "aws_endpoint_url": "endpoint_url"}
+
+
+def test_polars_needs_to_be_told_what_columns_are_of_where_runs_differ(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path / "catalog")
+    put(catalog, {"det": [1, 2], "note": ["x", "y"]})
+    put(catalog, {"det": [0.5]})
+    pages = f"{catalog.folder.url}/{PAGES}"
+    casting = polars.ScanCastOptions(integer_cast="allow-float")
+    told = polars.scan_parquet(pages, schema={"det": polars.Float64}, cast_options=casting, **POLARS).collect()
+    assert sorted(told["det"].to_list()) == [0.5, 1.0, 2.0]
+    assert duckdb.sql(f"SELECT sum(det) FROM read_parquet('{pages}', union_by_name=true)").fetchall() == [(3.5,)]

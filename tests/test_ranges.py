@@ -259,7 +259,7 @@ def test_row_groups_are_fetched_while_those_before_are_decoded(small: Remote) ->
 
 
 @pytest.mark.usefixtures("batches")
-def test_no_more_than_three_batches_are_in_memory_and_none_afterwards(small: Remote) -> None:
+def test_no_more_than_four_batches_are_in_memory_and_none_afterwards(small: Remote) -> None:
     most = 0
 
     def weigh() -> None:
@@ -271,7 +271,7 @@ def test_no_more_than_three_batches_are_in_memory_and_none_afterwards(small: Rem
     page.read()
     largest = max(sum(end - start for start, end in call) for call in small.calls)
     assert len(small.calls) == 6
-    assert 0 < most <= 2 * largest  # and the one that is about to be fetched
+    assert 0 < most <= 3 * largest  # and the one that is about to be fetched
     assert small.alive == 0
 
 
@@ -352,7 +352,7 @@ def test_a_failing_store_is_no_damage(small: Remote, failure: Exception, call: i
     with pytest.raises(type(failure)) as raised:
         small.page().read()
     assert raised.value is failure
-    assert len(small.calls) <= call + 1
+    assert len(small.calls) <= call + 2
 
 
 def test_a_failing_store_is_no_damage_where_pyarrow_asks_for_what_was_not_fetched(small: Remote) -> None:

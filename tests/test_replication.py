@@ -392,7 +392,7 @@ WAYS: dict[str, dict] = {
     ("seed", "order", "way"), [(seed, *pair) for seed, pair in enumerate(zip(ORDERS, cycle(WAYS), strict=False))]
 )
 def test_a_copy_of_a_live_catalog_opens_wherever_it_is_stopped_and_is_healed_by_going_on(tmp_path, seed, order, way):
-    stops = random.Random(seed).sample(range(1, 25), 3)  # each costs about half a second
+    stops = random.Random(seed).sample(range(1, 25), 2)  # each costs about half a second
     assert replicate(tmp_path, seed, order, stops=stops, pace=2 + seed, **WAYS[way]) >= max(stops)
 
 
@@ -422,6 +422,66 @@ def test_a_run_is_flagged_until_its_pages_have_come(tmp_path):
     assert 0 < len(documents) < len(source.inserted["f0002"])
     (tmp_path / "page").rename(page)
     check_complete(catalog, source.inserted)
+
+
+@pytest.mark.parametrize("asking", ["list", "refresh"])
+@pytest.mark.parametrize("part", ["log", "log and snap"])
+def test_runs_that_come_after_their_ledger_are_found_when_they_come(tmp_path, part, asking):
+    source = Source(tmp_path / "source")
+    source.finish()
+    copy = tmp_path / "copy"
+    for name in part.split(" and "):
+        shutil.copytree(source.root / layout.LEDGER / name, copy / layout.LEDGER / name)
+    shutil.copy(source.root / layout.MARKER, copy)
+    reader = Catalog(copy, read_only=True)
+    if asking == "refresh":
+        reader.refresh()
+    assert list(reader) == []
+    Copier(source.root, copy).finish()
+    check_complete(reader, source.inserted)
+    check_complete(Catalog(copy, read_only=True), source.inserted)
+
+
+@pytest.mark.parametrize("asking", ["list", "refresh"])
+def test_a_run_that_was_cut_by_a_killed_cp_is_flagged_and_then_read_anew(tmp_path, asking):
+    source = Source(tmp_path / "source")
+    source.finish()
+    copy = Copier(source.root, tmp_path / "copy").finish()
+    shutil.rmtree(copy / layout.LEDGER)
+    cut = next(copy.glob("2*/*/*/*-f0002")) / layout.DOCUMENTS
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[: whole[:-1].rfind(b"\n") + 1])  # without its stop document
+    reader = Catalog(copy)
+    with told() as messages:
+        if asking == "refresh":
+            reader.refresh()
+        assert {run.uid for run in reader if run.stop is None} == {"f0002"}
+    assert any("f0002 is damaged: 1 of its" in str(message.message) for message in messages)
+    cut.write_bytes(whole)
+    Copier(source.root, copy).finish()
+    for catalog in (reader, Catalog(copy)):
+        check_complete(catalog, source.inserted)
+    with nothing_kept():
+        check_complete(Catalog(copy, read_only=True), source.inserted)
+
+
+def test_the_times_of_directories_that_a_copier_sets_back_hide_no_run(tmp_path):
+    source = Source(tmp_path / "source")
+    source.finish()
+    days = [source.root, *source.root.glob("2*"), *source.root.glob("2*/*"), *source.root.glob("2*/*/*")]
+
+    def set_back():
+        for day in days:
+            os.utime(day, (0, 0))
+
+    set_back()
+    reader = Catalog(source.root, read_only=True)
+    reader.refresh()
+    for _ in source.record(7, 1):
+        pass
+    set_back()
+    assert not reader.refresh().records
+    check_complete(reader, source.inserted)
 
 
 def test_what_a_killed_copier_left_behind_is_nobodys_file(tmp_path):
@@ -485,12 +545,11 @@ def check_while_recorded(place, command, longest, *, runs, before=lambda: None, 
         check_complete(catalog or Catalog(target, read_only=True), inserted, LedgerWarning)
     with nothing_kept():
         check_complete(Catalog(target, read_only=True), inserted, LedgerWarning)
-    assert killed > 2
+    assert killed
 
 
 TOOLS = {
     "cp": ["cp", "-r", "{source}/.", "{target}"],
-    "cp -u": ["cp", "-ru", "--preserve=timestamps", "{source}/.", "{target}"],
     "rsync": ["rsync", "-a", "--exclude=*.tmp", "{source}/", "{target}"],
     "rclone": ["rclone", "copy", "--config=", "{source}", "{target}"],
 }
@@ -502,7 +561,7 @@ def test_a_tool_that_is_killed_again_and_again_while_a_process_records(tmp_path,
         pytest.skip(f"{TOOLS[tool][0]} is not installed")
     places = {"source": tmp_path / "source", "target": tmp_path / "copy"}
     command = [part.format(**places) for part in TOOLS[tool]]
-    check_while_recorded(tmp_path, command, 0.1 if tool == "rclone" else 0.02, runs=3)
+    check_while_recorded(tmp_path, command, 0.1 if tool == "rclone" else 0.02, runs=2)
 
 
 @pytest.fixture
@@ -528,7 +587,7 @@ def test_aws_s3_sync_to_a_bucket_and_back_while_a_process_records(tmp_path, buck
     def upload_all():
         subprocess.run(up, check=True, capture_output=True)
 
-    check_while_recorded(tmp_path, down, 3.0, runs=8, before=upload, at_last=upload_all)
+    check_while_recorded(tmp_path, down, 3.0, runs=6, before=upload, at_last=upload_all)
 
 
 # ------------------------------------------------------------------------------------------ both ways

@@ -73,11 +73,17 @@ def store(request: pytest.FixtureRequest) -> Store:
     return Store(f"{request.param}://{uuid.uuid4().hex}/beamtime")
 
 
-@pytest.fixture
-def proxied(s3_endpoint: str) -> Iterator[tuple[Proxy, Store]]:
-    """Give a store, and the proxy that stands before it."""
+@pytest.fixture(scope="module")
+def shared_proxy(s3_endpoint: str) -> Iterator[Proxy]:
     with Proxy(s3_endpoint) as proxy:
-        yield proxy, Store(f"s3://{new_bucket(s3_endpoint)}/beamtime", options_for(proxy.url))
+        yield proxy
+
+
+@pytest.fixture
+def proxied(s3_endpoint: str, shared_proxy: Proxy) -> tuple[Proxy, Store]:
+    """Give a store, and the proxy that stands before it."""
+    shared_proxy.clear()
+    return shared_proxy, Store(f"s3://{new_bucket(s3_endpoint)}/beamtime", options_for(shared_proxy.url))
 
 
 # One behaviour

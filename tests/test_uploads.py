@@ -48,8 +48,21 @@ class Inline(Executor):
         return future
 
 
+class Late(Inline):
+    """Does everything only when its result is asked for."""
+
+    def submit(self, work, *arguments, **options):
+        future = Future()
+        future.result = lambda: work(*arguments, **options)
+        return future
+
+
 class Death(BaseException):
     """The process is no more."""
+
+
+class Wrong(BaseException):
+    """What a reader sees is wrong; no error of a store, so that it is not kept for the next round."""
 
 
 class Faulty:
@@ -77,7 +90,10 @@ class Faulty:
         if number == self.number and not self.after:
             raise self.fault
         answer = getattr(self.store, name)(*arguments)
-        self.look()
+        try:
+            self.look()
+        except AssertionError as error:
+            raise Wrong from error
         if number == self.number:
             raise self.fault
         return answer
@@ -237,6 +253,7 @@ def staging(url, tmp_path, monkeypatch):
 def at_once(monkeypatch):
     """Nothing waits: pages are made when they are due, and journals go up whenever they have grown."""
     monkeypatch.setattr(recorder, "ThreadPoolExecutor", Inline)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setattr(uploads, "JOURNAL_SECONDS", 0.0)
     monkeypatch.setattr(uploads, "_JOURNAL_REST", 0.0)
 
@@ -294,12 +311,14 @@ def test_kill_at_every_request_loses_nothing_and_shows_no_half_run(after, stagin
         check_view(url)
         if Recording.latest.recorder is not None:
             Recording.latest.recorder.close()  # as death would: nothing is sealed, and the lock is let go
+        recorded = {run: texts(RunFiles(Folder(place.root), run).documents()) for run in place.runs()}
         # The next process seals what was live, and goes on; the one that died had announced no more.
         recovery.recover_all(place.root, announce=Recording(place).announce)
         heir = Uploader(place, Store(url))
         heir.attempt()
         assert heir.problem is None, number
         assert heir.take_warnings() == []
+        assert {run: seen(url, run)[1] for run in recorded} == recorded
         check_view_recovered(url, place, number)
 
 
@@ -477,12 +496,13 @@ def test_marker_of_somebody_else_counts(url, staging):
 
 
 def test_uploaders_of_one_staging_take_turns(url, staging, local_files):
-    store = Store(url)
+    store = Faulty(Store(url))
+    store.look = lambda: check_view(url)
     pair = [Uploader(staging, store), Uploader(staging, store)]
     turns = iter(range(10**6))
     record_all(staging, lambda: pair[next(turns) % 2].attempt())
     pair[0].attempt()
-    check_complete(store, staging, local_files)
+    check_complete(store.store, staging, local_files)
     assert pair[1].take_warnings() == []
 
 
@@ -533,19 +553,17 @@ def test_run_that_fails_keeps_no_other_from_going_up(error, url, staging, local_
 
 
 def test_ledger_lines_wait_for_their_run_and_are_never_taken_back(url, staging):
-    store = Refusing(Store(url), f"{PLACES[LONG]}/docs", StorageError("refused"))
-    uploader = Uploader(staging, store)
     recording = Recording(staging)
-    recording.record(RUNS[LONG][:3])
-    uploader.attempt()
-    recording.record(RUNS[LONG][3:-1])
-    recording.recorder.close()
-    size = sum(Store(url).sizes(LOGS).values())
-    assert size > 0
+    refusing = Uploader(staging, Refusing(Store(url), f"{PLACES[LONG]}/documents", StorageError("refused")))
     recording.record(RUNS[SHORT])
-    Uploader(staging, store).attempt()
+    refusing.attempt()
+    recording.record(RUNS[LONG][:3])
+    Uploader(staging, Store(url)).attempt()
+    size = sum(Store(url).sizes(LOGS).values())
+    assert len(records(url)) == 3
+    recording.record(RUNS[LONG][3:])
+    refusing.attempt()
     assert sum(Store(url).sizes(LOGS).values()) == size
-    recovery.recover_all(staging.root, announce=recording.announce)
     Uploader(staging, Store(url)).attempt()
     assert len(records(url)) == 4
 
@@ -615,11 +633,22 @@ def test_journal_is_not_written_all_the_time(url, staging, monkeypatch):
     assert len(seen(url, PLACES[LONG])[1]) == 2
     uploader.flush(20)
     assert len(seen(url, PLACES[LONG])[1]) == 4
-    recording.record(RUNS[LONG][4:10])  # a new segment
-    uploader.attempt()
-    assert len(seen(url, PLACES[LONG])[1]) >= SEGMENT
     recording.recorder.close()
     uploader.close(5)
+
+
+def test_journal_that_is_full_goes_up_before_the_next(url, staging, monkeypatch):
+    monkeypatch.setattr(uploads, "JOURNAL_SECONDS", 3600.0)
+    monkeypatch.setattr(recorder, "ThreadPoolExecutor", Late)
+    uploader = Uploader(staging, Store(url))
+    recording = Recording(staging)
+    recording.record(RUNS[LONG][:1])
+    uploader.attempt()
+    recording.record(RUNS[LONG][1:8])
+    uploader.attempt()
+    assert len(seen(url, PLACES[LONG])[1]) == 8
+    assert {"journal.00000.jsonl", "journal.00001.jsonl"} == set(Store(url).tree(PLACES[LONG]))
+    recording.recorder.close()
 
 
 def test_store_without_conditional_writes_is_warned_of_once(url, staging):

@@ -21,22 +21,27 @@ ROWS, PAUSE_SECONDS = 25, 0.01
 
 
 def uid_of(number):
+    """Give the uid of a run."""
     return f"f{number:04d}"
 
 
 def documents(number, rows):
     """Give a run of two streams, in one of which integers become floats, so that its pages are made one."""
-    begun = make.start(uid=uid_of(number), time=make.T0 + number, scan_id=number, purpose=f"word{number}")
-    primary, slow = make.descriptor(begun, ["x", "y"]), make.descriptor(begun, {"level": "number"}, name="slow")
+    uid = uid_of(number)
+    begun = make.start(uid=uid, time=make.T0 + number, scan_id=number, purpose=f"word{number}")
+    primary = make.descriptor(begun, ["x", "y"], uid=f"primary of {uid}")
+    slow = make.descriptor(begun, ["level"], name="slow", uid=f"slow of {uid}")
     yield from [("start", begun), ("descriptor", primary), ("descriptor", slow)]
     for row in range(1, rows + 1):
-        yield "event", make.event(primary, row, {"x": value_of(number, row), "y": f"{number}/{row}"})
+        values = {"x": value_of(number, row), "y": f"{number}/{row}"}
+        yield "event", make.event(primary, row, values, uid=f"{row} of {uid}")
         if row % 4 == 0:
-            yield "event", make.event(slow, row, {"level": row if row < 16 else row + 0.5})
-    yield "stop", make.stop(begun, reason="finished")
+            yield "event", make.event(slow, row, {"level": row if row < 16 else row + 0.5}, uid=f"slow {row} of {uid}")
+    yield "stop", make.stop(begun, reason="finished", uid=f"stop of {uid}")
 
 
 def value_of(number, row):
+    """Give the number that a row has."""
     return number * 1000 + row / 8
 
 

@@ -13,7 +13,6 @@ from filebroker.cataloging.partitions import (
     TableColumn,
     dtype_of,
     empty_table,
-    open_page,
     start_value,
 )
 from filebroker.finding.entries import Documents
@@ -77,14 +76,23 @@ def table_of(
     data = _learn(runs, stream, keys, _checked(dtypes or {}))
     parts, starts = _choose(runs, stream, paths, low, high)
     shown = tuple(_arranged(data, dict(zip((path.text for path in paths), starts, strict=True))))
-    reader = Partitions(runs.catalog.folder, stream, shown, low, high, uuid.uuid4().hex)
+    folder = runs.catalog.folder
+    waiting = _not_in_store(folder, {directory for directory, _ in parts})
+    reader = Partitions(folder, stream, shown, low, high, waiting, uuid.uuid4().hex)
     meta = empty_table(shown)
-    if not parts:
-        return frames.from_pandas(meta, npartitions=1)
-    directories, pages = zip(*parts, strict=True)
     # Else dask makes strings of all objects: of arrays, lists and mappings.
     with need("dask").config.set({"dataframe.convert-string": False}):
+        if not parts:
+            return frames.from_pandas(meta, npartitions=1)
+        directories, pages = zip(*parts, strict=True)
         return frames.from_map(reader, directories, pages, meta=meta, label="events")
+
+
+def _not_in_store(folder: Folder, directories: set[str]) -> frozenset[str]:
+    """Give the runs that only this machine has all of: readers elsewhere must not take what they find for all."""
+    if folder.staged is None:
+        return frozenset()
+    return frozenset(directory for directory in directories if folder.on_disk(directory) is not None)
 
 
 def _names(option: str, names: str | Sequence[str]) -> list[str]:
@@ -257,13 +265,13 @@ def _samples(runs: "Runs", stream: str) -> Iterator[dict[str, str]]:
                 yield _sample(folder, run.item.entry.path, run.pages[0], stream)
             elif run.is_live and (sample := _live_sample(folder, run.item.entry.path, stream)) is not None:
                 yield sample
-        except DamagedRun:  # also one that was removed
+        except (DamagedRun, FileNotFoundError):  # or removed; who computes the table is told
             continue
 
 
 def _sample(folder: Folder, directory: str, path: str, stream: str) -> dict[str, str]:
     files = RunFiles(folder, directory)
-    file = open_page(files, path, stream)
+    file = files.open_page(path)
     types = file.shape.types
     doubtful = [_key(name) for name in types if f"_x.{name}" in types]
     return _dtypes(types, file.read("data", doubtful), files.data_keys(stream))

@@ -58,7 +58,7 @@ def table_of(documents: Iterable[Documents], columns: Sequence[str] | None = Non
     for item in documents:
         start, stop = item.start, item.stop or {}
         uids.append(start["uid"])
-        chosen = start if paths is None else {name: _value_at(start, path) for name, path in paths.items()}
+        chosen = start if paths is None else {name: value_at(start, path) for name, path in paths.items()}
         own = {"time": start["time"], "stop_time": stop.get("time"), "exit_status": stop.get("exit_status")}
         rows.append(chosen | own)
     names = dict.fromkeys(name for row in rows for name in row) if paths is None else paths
@@ -81,7 +81,7 @@ def _paths(columns: Sequence[str]) -> dict[str, Path]:
     return {name: Path(name) for name in names if name != "uid" and name not in _OWN}
 
 
-def _value_at(start: Document, path: Path) -> Any:
+def value_at(start: Document, path: Path) -> Any:
     """Give what is at a path: None for nothing, one value as it is, several as a list."""
     if path.text in start:
         return start[path.text]

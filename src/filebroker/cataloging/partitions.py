@@ -12,17 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filebroker.cataloging.arrays import objects
-from filebroker.cataloging.overviews import _value_at as value_at
+from filebroker.cataloging.overviews import value_at
 from filebroker.finding.values import Path
 from filebroker.ground import forks
 from filebroker.ground.documents import Document
-from filebroker.ground.errors import DamagedRun, NothingRecorded, UnfitEvents
+from filebroker.ground.errors import DamagedRun, NothingRecorded, StorageError, UnfitEvents
 from filebroker.ground.filesystem import Folder
 from filebroker.ground.texts import encodable
 from filebroker.storing import columns as arrow_columns
 from filebroker.storing.columns import ABSENT
 from filebroker.storing.pages import Page, column_name
-from filebroker.storing.parquet import Columns, PageFile
+from filebroker.storing.parquet import Columns
 from filebroker.storing.run_files import RunFiles
 from filebroker.storing.sealing import FileEntry
 
@@ -82,6 +82,8 @@ class Partitions:
         All columns of the table.
     low, high
         The range of the events' times in seconds since 1970, both ends included.
+    waiting
+        The directories of runs that are not all in the store yet, but on the machine that recorded them.
     token
         What distinguishes this table from others, earlier ones of the same runs included.
 
@@ -95,6 +97,7 @@ class Partitions:
     columns: tuple[TableColumn, ...]
     low: float
     high: float
+    waiting: frozenset[str]
     token: str
 
     def __dask_tokenize__(self) -> str:
@@ -117,6 +120,8 @@ class Partitions:
         ------
         DamagedRun
             The events cannot be read, or not all of them.
+        StorageError
+            They cannot be reached, or are not in the store yet.
         UnfitEvents
             Values do not fit the dtype of their column.
         """
@@ -124,8 +129,10 @@ class Partitions:
         chosen = list(self.columns) if columns is None else [named[name] for name in columns]
         try:
             files = _opened.give(self, directory)
-        except NothingRecorded:  # the run was removed, or its copy is in the making: catalogs pass over it as well
-            return empty_table(chosen)
+        except NothingRecorded as error:
+            if directory in self.waiting:
+                raise _not_yet(self.folder.path(directory)) from error
+            return empty_table(chosen)  # it was removed, or its copy is in the making: catalogs pass over it as well
         tables = [self._table(files, part, chosen) for part in self._parts(files, page, chosen)]
         tables = [table for table in tables if len(table)] or [empty_table(chosen)]
         return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
@@ -146,11 +153,12 @@ class Partitions:
         if not has_own and not keys:
             yield _Part(None, entry["rows"], None)
             return
-        file = _opened_page(files, entry)
         try:
-            mask = None if limits is None else _mask(file.read("shown", []), limits)
-            if mask is None or any(mask):
-                yield _Part(file.read(mode, keys), entry["rows"], mask)
+            mask = None if limits is None else _mask(files.read_page(page, "shown", []), limits)
+            if mask is None or mask.any():
+                yield _Part(files.read_page(page, mode, keys), entry["rows"], mask)
+        except FileNotFoundError as error:
+            raise DamagedRun(_describe(files, f"{page} is missing")) from error
         except DamagedRun as error:
             raise DamagedRun(_describe(files, str(error))) from error
 
@@ -223,32 +231,21 @@ class _Opened:
 _opened = _Opened()
 
 
-def open_page(files: RunFiles, path: str, stream: str) -> PageFile:
-    """Open a page of a run.
-
-    Raises
-    ------
-    DamagedRun
-        The run has no such page of the stream, or it is damaged.
-    """
-    return _opened_page(files, _entry(files, path, stream))
-
-
 def _entry(files: RunFiles, path: str, stream: str) -> FileEntry:
     """Give what the run's manifest says of a page."""
     for entry in files.files:
         if entry["path"] == path and entry["stream"] == stream:
             return entry
+    if files.state == "live":
+        raise _not_yet(files.folder.path(files.directory))
     raise DamagedRun(_describe(files, f"it has no page {path} of stream {stream!r}, which the catalog lists"))
 
 
-def _opened_page(files: RunFiles, entry: FileEntry) -> PageFile:
-    try:
-        return files._open_page(entry)
-    except FileNotFoundError as error:
-        raise DamagedRun(_describe(files, f"{entry['path']} is missing")) from error
-    except DamagedRun as error:
-        raise DamagedRun(_describe(files, str(error))) from error
+def _not_yet(path: str) -> StorageError:
+    return StorageError(
+        f"the run in {path} is not all there yet: it is on its way to the store, or being copied. Compute the table "
+        "again when it is; flush() of the catalog that it was recorded with waits for that"
+    )
 
 
 def _describe(files: RunFiles, problem: str) -> str:

@@ -19,7 +19,7 @@ from filebroker.storing.run_files import RunFiles
 if TYPE_CHECKING:
     import pandas as pd
 
-#: So often a damaged run is looked at anew.
+#: So often a damaged run of a store is looked at anew.
 _HEALING_SECONDS = 1.0
 
 
@@ -116,13 +116,17 @@ class Run:
         before = self._loaded
         if before.state == "live":
             self._read = RunFiles(self._folder, self.directory, before)
-        elif before.damage != before.losses and monotonic() - self._looked > _HEALING_SECONDS:
-            # It may have been a copy in the making.
+        elif before.damage != before.losses and self._may_be_whole:
             self._looked, self._known = monotonic(), None
             self._read = RunFiles(self._folder, self.directory)
             self.derived.clear()
         self._report(self._loaded)
         return self._loaded
+
+    @property
+    def _may_be_whole(self) -> bool:
+        """Whether a damaged run is worth another look: it may have been a copy in the making."""
+        return self._folder.remote is None or monotonic() - self._looked > _HEALING_SECONDS
 
     def _report(self, files: RunFiles) -> None:
         """Warn once of everything that is wrong with the run."""

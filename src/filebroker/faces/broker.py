@@ -304,6 +304,28 @@ class Broker(Searching, Reading):
     def _serializer(self) -> Callable[[str, Any], Any]:
         return CatalogSerializer(self.catalog) if self._given_serializer is None else self._given_serializer
 
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until everything that was recorded is in its store; see `Catalog.flush`.
+
+        Parameters
+        ----------
+        timeout
+            Wait no longer than so many seconds.
+
+        Raises
+        ------
+        StorageError
+            The store cannot be reached in that time, or refuses; everything is safe on this machine.
+
+        Examples
+        --------
+        >>> db = Broker("memory://my_beamtime")
+        >>> db.insert("start", {"uid": "84d9ee44", "time": 1763821925.0})
+        >>> db.flush()
+        >>> db.close()
+        """
+        self.catalog.flush(timeout)
+
     def close(self) -> None:
         """Stop recording; see `Catalog.close`.
 

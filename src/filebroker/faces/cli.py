@@ -10,9 +10,11 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from filebroker import __version__
+from filebroker.faces import cli_stores
+from filebroker.faces.terminal import CATALOG, open_catalog, say, sentence
 
 if TYPE_CHECKING:
     from filebroker.cataloging.runs import Runs
@@ -28,7 +30,12 @@ examples:
   filebroker keys example                    what its runs can be searched by
   filebroker show example -1                 the newest run
   filebroker table /data/beamtime 42         the table of the run with scan_id 42
+  filebroker ls s3://bucket/beamtime         the runs in a bucket
+  filebroker upload                          what was recorded for a store here and is not there yet
+  filebroker cache                           what is kept here of the files of stores
 
+How to get into a store is told by a configuration with storage_options, or by the environment: AWS_PROFILE and
+AWS_ENDPOINT_URL, for example.  There is no option for it here, because commands can be seen by others.
 "filebroker VERB --help" tells more of each verb.
 """
 _WORDS = """\
@@ -129,11 +136,11 @@ def _parser() -> argparse.ArgumentParser:
     def add(name: str, verb: Callable[[argparse.Namespace], None], text: str, epilog: str = "") -> Any:
         """Add a verb; most work on a catalog."""
         layout = argparse.RawDescriptionHelpFormatter
-        added = verbs.add_parser(name, help=text, description=_sentence(text), epilog=epilog, formatter_class=layout)
+        added = verbs.add_parser(name, help=text, description=sentence(text), epilog=epilog, formatter_class=layout)
         added.set_defaults(verb=verb)
         if verb is not _demo:
             count = "?" if verb is _ls else None
-            added.add_argument("catalog", metavar="CATALOG", nargs=count, help="a name, a directory or a URL")
+            added.add_argument("catalog", metavar="CATALOG", nargs=count, help=CATALOG)
         return added
 
     add("demo", _demo, "a first look, on the catalog that comes with filebroker")
@@ -149,11 +156,8 @@ def _parser() -> argparse.ArgumentParser:
     add("keys", _keys, "list the metadata keys that runs can be searched by")
     add("refresh", _refresh, "find runs that were copied into a catalog, or removed from it, by hand")
     add("reindex", _reindex, "make a catalog's list of runs and its index anew from its runs")
+    cli_stores.add_verbs(verbs)
     return parser
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
 
 
 def _add_search(ls: argparse.ArgumentParser) -> None:
@@ -172,38 +176,10 @@ def _count(text: str) -> int:
     return number
 
 
-def _print(text: object, file: TextIO | None = None) -> None:
-    """Print what came out of documents, without the control characters that would steer a terminal."""
-    file = file or sys.stdout
-    clean = "".join(character for character in str(text) if character.isprintable() or character in "\n\t")
-    encoding = file.encoding or "utf-8"
-    print(clean.encode(encoding, errors="replace").decode(encoding), file=file)
-
-
-def _open(catalog: str, *, read_only: bool = True) -> "Broker":
-    """Open a catalog: by its path if that is what was given, else by its name."""
-    from filebroker.faces.broker import Broker
-    from filebroker.faces.opening import opened
-    from filebroker.ground import config
-    from filebroker.ground.errors import ConfigNotFound
-    from filebroker.ground.settings import Config
-
-    if "://" in catalog or os.path.sep in catalog:
-        return Broker(catalog, read_only=read_only)
-    try:
-        found = config.find(catalog)
-    except ConfigNotFound:
-        if os.path.isdir(catalog):
-            return Broker(catalog, read_only=read_only)
-        raise
-    content = {**found.content, "read_only": True} if read_only else found.content
-    return opened(Config(found.name, found.file, content))
-
-
 def _open_for_writing(catalog: str) -> "Broker":
     """Open a catalog so that others are told what is found."""
-    _open(catalog)  # refuses what is no catalog
-    return _open(catalog, read_only=False)
+    open_catalog(catalog)  # refuses what is no catalog
+    return open_catalog(catalog, read_only=False)
 
 
 def _ls(options: argparse.Namespace) -> None:
@@ -219,16 +195,16 @@ def _ls(options: argparse.Namespace) -> None:
     from filebroker.faces.results import Question
 
     keywords = _keywords(options)
-    runs = narrowed(_open(options.catalog).catalog, keywords)
+    runs = narrowed(open_catalog(options.catalog).catalog, keywords)
     for line in listing.as_text(islice(runs.documents(), options.n)):
-        _print(line)
+        say(line)
     count = len(runs)
     if not count:
-        _print(_no_run(runs, keywords, options), sys.stderr)
+        say(_no_run(runs, keywords, options), sys.stderr)
     elif count > options.n:
         print(f"these are {options.n} of {count:,}; ask for more with -n {2 * options.n}", file=sys.stderr)
     if options.explain:
-        _print(runs.explain(str(Question(keywords, {}))), sys.stderr)
+        say(runs.explain(str(Question(keywords, {}))), sys.stderr)
     sys.stdout.flush()
     # What was begun of an index in the background would be lost.
     runs.catalog.library.housekeeper.wait(_INDEXING_SECONDS)
@@ -314,10 +290,10 @@ def _meaning(text: str) -> Any:
 
 
 def _keys(options: argparse.Namespace) -> None:
-    seen = _open(options.catalog).keys_seen()
+    seen = open_catalog(options.catalog).keys_seen()
     print(f"{'runs':>7}  {'types':<16}  key: commonest values")
     for key, runs, types, commonest in zip(seen.index, seen["runs"], seen["types"], seen["commonest"], strict=True):
-        _print(f"{runs:>7}  {types:<16}  {key}: {', '.join(map(repr, commonest))}"[:200])
+        say(f"{runs:>7}  {types:<16}  {key}: {', '.join(map(repr, commonest))}"[:200])
 
 
 def _refresh(options: argparse.Namespace) -> None:
@@ -337,24 +313,24 @@ def _reindex(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    header = _open(options.catalog)[options.run]
-    _print(header.start)
-    _print("")
+    header = open_catalog(options.catalog)[options.run]
+    say(header.start)
+    say("")
     missing = "no stop document yet" if header.state == "live" else "no stop document: its recording was cut short"
-    _print(header.stop if header.stop else missing)
+    say(header.stop if header.stop else missing)
     for name in header.stream_names:
-        _print(f"\nstream {name}: {', '.join(sorted(header.fields(name)))}")
+        say(f"\nstream {name}: {', '.join(sorted(header.fields(name)))}")
 
 
 def _table(options: argparse.Namespace) -> None:
     from filebroker.ground.errors import RunNotFound
 
-    header = _open(options.catalog)[options.run]
+    header = open_catalog(options.catalog)[options.run]
     names = header.stream_names
     stream = options.stream or (names[0] if len(names) == 1 else "primary")
     if stream not in names:
         raise RunNotFound(f"run {header.uid} has no stream {stream!r}; it has {names}")
-    _print(header.table(stream).to_string())
+    say(header.table(stream).to_string())
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -8,10 +8,11 @@ import shutil
 import socket
 import stat
 import time
+from typing import NamedTuple
 
 from filebroker.ground import codec, filesystem
 from filebroker.ground.errors import StorageError
-from filebroker.ground.filecache import FileCache, clear, limit_from_environment
+from filebroker.ground.filecache import FileCache, Usage, clear, limit_from_environment, usage
 from filebroker.ground.filesystem import Folder
 
 #: Names another directory than the platform's own for caches; empty for none at all.
@@ -19,6 +20,21 @@ VARIABLE = "FILEBROKER_CACHE"
 _LABEL, _FILES = "catalog.json", "files"
 _UNUSED_SECONDS = 180 * 24 * 3600
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class Kept(NamedTuple):
+    """The copies of files of one catalog in a store.
+
+    Attributes
+    ----------
+    catalog : str
+        Its URL, or the name of its cache directory if the file that says the URL cannot be read.
+    usage : Usage
+        How many copies there are, and where.
+    """
+
+    catalog: str
+    usage: Usage
 
 
 def root() -> str | None:
@@ -110,6 +126,36 @@ def files_of(directory: str) -> FileCache:
         The catalog's cache directory.
     """
     return FileCache(os.path.join(directory, _FILES), limit_from_environment())
+
+
+def kept(folder: Folder | None = None) -> list[Kept]:
+    """Tell what copies of files there are, by the catalogs that they are of.
+
+    Parameters
+    ----------
+    folder
+        Only those of a catalog in this place; None for all.
+
+    Raises
+    ------
+    StorageError
+        A directory cannot be listed.
+    """
+    base = root()
+    if base is None:
+        return []
+    found = [Kept(_label_of(os.path.dirname(item.directory)) or item.label, item) for item in usage(base)]
+    wanted = None if folder is None else _place_of(folder)
+    return sorted((item for item in found if wanted in (None, item.catalog)), key=lambda item: item.catalog)
+
+
+def _label_of(directory: str) -> str:
+    """Give the place of the catalog that a cache directory belongs to, empty if that cannot be read."""
+    try:
+        with open(os.path.join(directory, _LABEL), "rb") as file:
+            return str(codec.loads(file.read())["catalog"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def clear_files(directory: str) -> int:

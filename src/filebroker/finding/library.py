@@ -14,10 +14,11 @@ from filebroker.finding.database import DatabaseDamaged, abandon, alone, is_busy
 from filebroker.finding.housekeeping import Housekeeper
 from filebroker.finding.indexing import Indexing, Progress
 from filebroker.finding.inventory import Inventory
-from filebroker.finding.ledger import SNAPSHOTS, Ledger, Portion
+from filebroker.finding.ledger import Ledger
 from filebroker.finding.manifest import Manifest
 from filebroker.finding.records import Record
 from filebroker.finding.survey import Survey, read_all, survey
+from filebroker.finding.uptake import Uptake
 from filebroker.ground import forks
 from filebroker.ground.cautions import warn
 from filebroker.ground.errors import (
@@ -38,8 +39,8 @@ _ATTEMPTS = 20
 _SMALL_MANIFEST = 4 << 20
 #: A ledger of so many bytes takes some 100 ms to take in.
 _MUCH = 1 << 20
-#: So often, and for so many, it is looked whether runs that were gone are there again.
-_REVIVAL_SECONDS, _MANY_GONE = 1.0, 2000
+#: So often it is looked whether runs that were gone are there again, if they are more than a few, and for so many.
+_REVIVAL_SECONDS, _FEW_GONE, _MANY_GONE = 1.0, 100, 2000
 
 
 class _Silence(threading.local):
@@ -95,7 +96,7 @@ class Library:
         self._inventory = Inventory(folder)
         # The files of the ledger that were taken in, and into which manifest.
         self._seen: tuple[str, dict[str, int]] = "", {}
-        self._unfinished: set[str] = set()
+        self._uptake = Uptake(self.ledger)
         self._is_checked = self._is_removed = False
         self._recorded: dict[str, tuple[int, str]] = {}
         self._unreadable: set[str] = set()
@@ -162,7 +163,7 @@ class Library:
                 is_news = self._seen != (self._identity(), files)
                 known = self.manifest.sources()
             if is_news:
-                texts = self.ledger.fetch(_starts(files, known))
+                texts = self._uptake.fetch(files, known)
                 with alone():
                     self._check_if_small()
                     self._take_in_latest(files, texts)
@@ -271,7 +272,7 @@ class Library:
         for attempt in range(_ATTEMPTS):
             try:
                 identity = self.manifest.identity()
-                damage = self._take_in(files, identity, texts)
+                damage = self._uptake.take_in(self.manifest, identity, files, texts)
                 break
             except FileNotFoundError as error:  # merged with others meanwhile
                 if attempt == _ATTEMPTS - 1:
@@ -284,72 +285,9 @@ class Library:
                     raise
                 self._discard_manifest(error)
         # A line that is not whole yet is looked at again.
-        self._seen = identity, {name: files[name] for name in files if name not in self._unfinished}
+        self._seen = identity, {name: files[name] for name in files if name not in self._uptake.unfinished}
         if self.manifest.is_suspect:
             self._make_good(damage)
-
-    def _take_in(self, files: dict[str, int], identity: str, texts: dict[str, bytes]) -> list[str]:
-        """Read what is new in the files of the ledger into the manifest of an identity, and give what is damaged."""
-        known = self.manifest.sources()
-        damage: list[str] = []
-        covered: dict[str, int] = {}
-        self._unfinished.clear()
-        is_replaced = any(size < known.get(name, 0) for name, size in files.items())
-        # Snapshots first: a log that was merged into one need not be read.
-        for name, size in sorted(files.items(), key=lambda item: not item[0].startswith(SNAPSHOTS)):
-            if size != known.get(name, -1) and not is_replaced:
-                if size <= covered.get(name, -1):
-                    portion = Portion([], size, {name: size}, [])
-                else:
-                    portion = self._read(name, known.get(name, 0), texts.get(name))  # before others have to wait
-                    covered.update(portion.covers)
-                with self._writing_to(identity):
-                    before, known = known.get(name), self.manifest.sources()
-                    if known.get(name) == before:
-                        damage += self._note(name, size, portion)
-                    elif known.get(name, 0) < portion.end:  # else another process was faster
-                        raise FileNotFoundError("the manifest was made anew meanwhile")
-        # What was merged is known by now to be part of a snapshot.
-        if is_replaced or self.manifest.uncovered(files):
-            if self.ledger.files() != files:
-                raise FileNotFoundError("the ledger changed while it was listed")
-            damage = self._read_anew(files, identity)
-        return damage
-
-    @contextlib.contextmanager
-    def _writing_to(self, identity: str) -> Iterator[None]:
-        """Write to the manifest if it is still that of an identity."""
-        with self.manifest.writing():
-            if self.manifest.identity() != identity:
-                raise FileNotFoundError("the manifest was made anew meanwhile")
-            yield
-
-    def _read(self, name: str, start: int = 0, text: bytes | None = None) -> Portion:
-        return self.ledger.read(name, 0 if name.startswith(SNAPSHOTS) else start, text)
-
-    def _note(self, name: str, size: int, portion: Portion) -> list[str]:
-        """Put what was read of a file into the manifest, and give what is damaged."""
-        try:
-            problems = self.manifest.apply(portion.records, shared=True)
-        except ValueError as error:
-            problems = [str(error)]
-        self.manifest.set_source(name, portion.end, portion.covers)
-        if portion.end < size and not portion.damage:
-            self._unfinished.add(name)
-        damage = portion.damage + [f"{name}: {problem}" for problem in problems]
-        if damage:
-            self.manifest.suspect(True)
-        return damage
-
-    def _read_anew(self, files: dict[str, int], identity: str) -> list[str]:
-        """Forget what came from another ledger, and read this one."""
-        damage: list[str] = []
-        with self._writing_to(identity):
-            self.manifest.forget()
-            for name, size in files.items():
-                damage += self._note(name, size, self._read(name))
-            self.manifest.suspect(True)
-        return damage
 
     def _make_good(self, damage: list[str]) -> None:
         """Find in the run directories what a damaged ledger, or one put in another's place, does not know."""
@@ -424,7 +362,8 @@ class Library:
     def refresh(self) -> Survey:
         """Look through the run directories for runs that were put there, finished or removed by hand."""
         found = self._look_around()
-        problem = self._try_to_write(self._share)
+        # Who only reads from a store does not write to it.
+        problem = self._try_to_write(self._share) if self.compacts else ""
         self._report(found.unreadable)
         if problem and (found.added or found.changed):
             self._warn(f"{found!r}, but this cannot be told to others who read {self._folder.url}: {problem}")
@@ -467,10 +406,11 @@ class Library:
 
     def _revive(self) -> None:
         """Find runs that were gone and are there again: copies come in any order, directories after the ledger."""
-        if self._folder.remote is not None or time.monotonic() - self._revived < _REVIVAL_SECONDS:
+        gone = self.ask(Manifest.gone, _MANY_GONE)
+        if len(gone) > _FEW_GONE and time.monotonic() - self._revived < _REVIVAL_SECONDS:
             return
         self._revived = time.monotonic()
-        there = [path for path in self.ask(Manifest.gone, _MANY_GONE) if self._folder.exists(path)]
+        there = [path for path in gone if self._folder.exists(path)]
         if there:
             self._note_here(list(read_all(self._folder, there, self.ask(Manifest.revisions), {})))
 
@@ -597,9 +537,3 @@ class Library:
         self.housekeeper.stop(0.0)
         if self.directory is not None:
             cache.remove(self.directory)
-
-
-def _starts(files: dict[str, int], known: dict[str, int]) -> dict[str, int]:
-    """Give the files of a ledger that have to be read, each with the byte to begin at."""
-    news = {name for name, size in files.items() if size != known.get(name, -1)}
-    return {name: 0 if name.startswith(SNAPSHOTS) else known.get(name, 0) for name in news}

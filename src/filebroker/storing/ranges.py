@@ -238,11 +238,11 @@ def merged(ranges: Iterable[Range], gap: int = GAP, piece: int = PIECE) -> list[
         Sorted, none overlapping.
     """
     wholes: list[Range] = []
-    for start, end in sorted(ranges):
+    for start, end in sorted(item for item in ranges if item[0] < item[1]):
         first, last = wholes[-1] if wholes else (start, start)
         if wholes and (start < last or (start - last <= gap and end - first <= piece)):
             wholes[-1] = (first, max(last, end))
-        elif start < end:
+        else:
             wholes.append((start, end))
     return [part for start, end in wholes for part in _pieces(start, end, piece)]
 

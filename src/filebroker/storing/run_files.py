@@ -437,9 +437,16 @@ class RunFiles:
         StorageError
             It cannot be read.
         """
+        return self._open_page(self._entry(path))
+
+    def read_page(self, path: str, columns: Columns = "all", keys: Sequence[str] | None = None) -> Page:
+        """Read a page by its path in the manifest; see `PageFile.read` and, for what is raised, `open_page`."""
+        return self._read_checked(self._entry(path), columns, keys)
+
+    def _entry(self, path: str) -> FileEntry:
         for entry in self.files:
             if entry["path"] == path:
-                return self._open_page(entry)
+                return entry
         raise DamagedRun(f"the run in {self._where} has no page {path!r}")
 
     def _open_page(self, entry: FileEntry) -> PageFile:

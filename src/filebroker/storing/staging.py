@@ -46,6 +46,30 @@ class Pending(NamedTuple):
         return f"{self.runs} run{'' if self.runs == 1 else 's'} ({self.bytes / 1e6:.1f} MB)"
 
 
+class Waiting(NamedTuple):
+    """What is staged for one store.
+
+    Attributes
+    ----------
+    url : str
+        The store.  Empty if the file that says so cannot be read.
+    root : str
+        The local path of the directory.
+    pending : Pending
+        What waits to be uploaded.
+    is_listed : bool
+        Whether files of the catalog itself wait as well: its marker, its list of runs.
+    conflicts : list of str
+        The paths of runs that cannot go up, because somebody else recorded their uids.
+    """
+
+    url: str
+    root: str
+    pending: Pending
+    is_listed: bool
+    conflicts: list[str]
+
+
 class Staging:
     """What is recorded for one store and is not all uploaded yet.
 
@@ -153,6 +177,27 @@ class Staging:
                 with contextlib.suppress(FileNotFoundError):  # turned into pages meanwhile
                     size += os.path.getsize(self.path(f"{run}/{name}"))
         return Pending(len(runs), size)
+
+    def waiting(self) -> Waiting:
+        """Tell all that is here: what waits, and what cannot go up.
+
+        Raises
+        ------
+        StorageError
+            The directory cannot be listed.
+        """
+        try:
+            rest = [name for name in (layout.MARKER, _CLAIMS, layout.LEDGER) if any(self._below(name))]
+            aside = [self.path(f"{_CONFLICTS}/{name}") for name in sorted(self._names(_CONFLICTS, r".+"))]
+            return Waiting(self.url, self.root, self.pending(), bool(rest), aside)
+        except OSError as error:
+            raise StorageError(error.errno, f"cannot look at what is staged in {self.root}: {error}") from error
+
+    def _below(self, name: str) -> Iterator[str]:
+        """Give a file, or the files below a directory."""
+        if os.path.isfile(self.path(name)):
+            yield name
+        yield from self.files(name)
 
     # -- claims: what says in the store that a run is recorded here
 
@@ -281,6 +326,35 @@ class Staging:
         """Delete what was moved aside to be deleted; also what a process that died left of it."""
         shutil.rmtree(os.path.join(self.root, _GONE), ignore_errors=True)
         return True
+
+
+def waiting() -> list[Waiting]:
+    """List what this user has staged on this machine, by store; stores for which there is nothing are left out.
+
+    Raises
+    ------
+    StorageError
+        A directory cannot be listed.
+    """
+    base = _base()
+    try:
+        names = sorted(os.listdir(base))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StorageError(error.errno, f"cannot look at what is staged in {base}: {error}") from error
+    found = [_staging_in(os.path.join(base, name)).waiting() for name in names if os.path.isdir(f"{base}/{name}")]
+    return [item for item in found if item.pending.runs or item.is_listed or item.conflicts]
+
+
+def _staging_in(root: str) -> Staging:
+    """Give the staging of a directory; without a URL if that cannot be read."""
+    url = ""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        url = str(codec.loads(_read(os.path.join(root, _LABEL)))["url"])
+    staging = Staging(url)
+    staging.root = root
+    return staging
 
 
 def _base() -> str:

@@ -1,6 +1,7 @@
 """The thread that brings staged runs up to their store, so that recording never waits for a network."""
 
 import atexit
+import functools
 import math
 import os
 import sys
@@ -327,7 +328,9 @@ class Uploader:
         problem: Exception | None = None
         # Oldest first, but one that failed does not keep others from their turn.
         for directory in sorted(self.staging.runs(), key=lambda run: (self._attempts.get(run, 0), run)):
-            if isinstance(problem, _GENERAL) or self._closed:
+            if self._closed and problem is None:
+                problem = StoreUnreachable("the catalog was closed before all was uploaded")
+            if isinstance(problem, _GENERAL):
                 blocked.append(directory)
                 continue
             try:
@@ -378,16 +381,11 @@ class Uploader:
 # -- the end of the process
 
 
+@functools.cache
 def _exit_watch() -> None:
     """Have what is staged uploaded at the interpreter's exit."""
-    global _is_watched
-    if not _is_watched:
-        _is_watched = True
-        # The usual exit functions run when no thread can resolve a host name any more.
-        getattr(threading, "_register_atexit", atexit.register)(upload_at_exit)
-
-
-_is_watched = False
+    # The usual exit functions run when no thread can resolve a host name any more.
+    getattr(threading, "_register_atexit", atexit.register)(upload_at_exit)
 
 
 def upload_at_exit() -> None:

@@ -21,7 +21,6 @@ _ATTEMPTS = 20
 _FIRST_JOURNAL = layout.journal_name(0)
 #: A journal that holds a start document has its head and at least one line.
 _STARTED_LINES = 2
-_NO_JOURNAL = ("", 0, 0)
 
 
 class Upload:
@@ -54,8 +53,8 @@ class Upload:
         self._found: dict[str, int] = {}
         self._created: set[str] = set()
         self._committed: set[str] = set()
-        #: The last journal written: its name, size and CRC, and when it may be written again.
-        self._journal = _NO_JOURNAL
+        #: Size and CRC of each journal that was written, and when the last may be written again.
+        self._journals: dict[str, tuple[int, int]] = {}
         self._next_journal = 0.0
 
     def advance(self, *, patient: bool = False) -> bool:
@@ -206,26 +205,26 @@ class Upload:
         for entry in _pages(data, self._path(name)):
             self._create(entry["path"], compare=False)
         self._create(name, data, compare=False)
-        if journal in self._found or journal == self._journal[0]:
+        if journal in self._found or journal in self._journals:
             self._store.remove([self._path(journal)])
             self.sent += 1
         self._committed.add(name)
 
     def _write_journal(self, name: str, patient: bool) -> None:
         """Write a journal again as a whole if it has grown."""
-        is_same = name == self._journal[0]
-        if patient and is_same and time.monotonic() < self._next_journal:
+        if patient and name in self._journals and time.monotonic() < self._next_journal:
             return
         data = self._read(name)
         data = data[: data.rfind(b"\n") + 1]  # what follows is being written
-        if self._journal == (state := (name, len(data), crc32(data))):
+        state = len(data), crc32(data)
+        if self._journals.get(name) == state:
             return
         self._was_live = True
         begun = time.monotonic()
-        self._journal = (name, 0, 0)  # even if this fails it may be up
+        self._journals[name] = (0, 0)  # even if this fails it may be up
         self._store.write(self._path(name), data)
         ended = time.monotonic()
-        self._journal = state
+        self._journals[name] = state
         self._next_journal = ended + max(JOURNAL_SECONDS, _JOURNAL_REST * (ended - begun))
         self.sent += 1
 

@@ -1,0 +1,211 @@
+"""The verbs of the command ``filebroker`` that concern stores: what waits to be uploaded, and what is kept of them."""
+
+import argparse
+import contextlib
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from filebroker.faces.terminal import CATALOG, count, open_catalog, say, sentence, url_of
+
+if TYPE_CHECKING:
+    from filebroker.finding.cache import Kept
+    from filebroker.storing.staging import Staging, Waiting
+
+_UPLOAD = """\
+What is recorded for a store is kept on this machine until it is up.  Whoever recorded it uploads it, and so does
+whoever opens the catalog for recording; this verb is for what is left when neither will happen soon.
+
+Without a CATALOG, what waits is listed.  With one, it is uploaded: runs whose recording was cut short are sealed
+before.  The exit status is 1 if something stays here.
+"""
+_CACHE = """\
+Of what is read from stores copies are kept on this machine, which serve where there is no network.  All catalogs
+together take FILEBROKER_CACHE_SIZE at most (4 GiB by default); what was not used for longest goes first.  Lists of
+runs and indexes of words are not counted: see "filebroker reindex" for these.
+"""
+_CLEAR = """\
+Copies may be removed at any time, also while they are used; what is asked for next is read from the store again.
+"""
+#: So often it is told how far an upload has come.
+_TELLING_SECONDS = 0.5
+
+
+def add_verbs(verbs: Any) -> None:
+    """Add the verbs to those of the command.
+
+    Parameters
+    ----------
+    verbs
+        What `argparse.ArgumentParser.add_subparsers` gives.
+    """
+    upload = _add(verbs, "upload", _upload, "upload what was recorded for a store on this machine", _UPLOAD)
+    upload.add_argument("catalogs", metavar="CATALOG", nargs="*", help="a name or a URL")
+    cache = _add(verbs, "cache", _cache, "list, or clear, what is kept here of the files of stores", _CACHE)
+    deeds = cache.add_subparsers(metavar="clear", title="deeds")
+    clear = _add(deeds, "clear", _clear, "remove the copies of these catalogs, or of all", _CLEAR)
+    clear.add_argument("catalogs", metavar="CATALOG", nargs="*", help=CATALOG)
+
+
+def _add(verbs: Any, name: str, verb: Callable[[argparse.Namespace], None], text: str, epilog: str) -> Any:
+    layout = argparse.RawDescriptionHelpFormatter
+    added = verbs.add_parser(name, help=text, description=sentence(text), epilog=epilog, formatter_class=layout)
+    added.set_defaults(verb=verb)
+    return added
+
+
+# -- uploads
+
+
+def _upload(options: argparse.Namespace) -> None:
+    if not options.catalogs:
+        _list_waiting()
+    for catalog in options.catalogs:
+        _upload_one(catalog)
+
+
+def _list_waiting() -> None:
+    from filebroker.storing.staging import waiting
+
+    found = waiting()
+    for item in found:
+        say(f"{item.url or item.root + ', for a store that is not known any more'}: {_what_waits(item)}")
+        for path in item.conflicts:
+            say(f"  kept for good, because the store has another run of its uid: {path}")
+    if not found:
+        print("nothing waits to be uploaded", file=sys.stderr)
+
+
+def _what_waits(item: "Waiting") -> str:
+    if item.pending.runs:
+        return str(item.pending)
+    return "the list of its runs" if item.is_listed else "nothing waits"
+
+
+def _upload_one(catalog: str) -> None:
+    """Upload what waits for one store.
+
+    Raises
+    ------
+    FilebrokerError
+        Something stays here.
+    """
+    from filebroker.ground.errors import DuplicateDocument, NotSupported
+    from filebroker.ground.filesystem import Folder
+    from filebroker.storing.staging import Staging
+
+    folder = Folder(url_of(catalog))
+    if folder.local is not None:
+        raise NotSupported(f"{folder.local} is on a local disk, so what is recorded there is there at once")
+    staging = Staging(folder.url)
+    before = staging.waiting()
+    if not (before.pending.runs or before.is_listed):
+        print(f"nothing waits to be uploaded to {folder.url}", file=sys.stderr)
+        return
+    _flush(catalog, staging)
+    after = staging.waiting()
+    if lost := sorted({*after.conflicts} - {*before.conflicts}):
+        raise DuplicateDocument(
+            f"{folder.url} has other runs of the uids of {count(len(lost), 'run')}, kept in {', '.join(lost)}"
+        )
+    say(f"{folder.url}: {_outcome(before, after)}")
+
+
+def _flush(catalog: str, staging: "Staging") -> None:
+    from filebroker.ground.errors import FilebrokerError, UploadWarning
+
+    broker = open_catalog(catalog, read_only=False)
+    try:
+        with _progress(staging):
+            broker.catalog.flush()
+    except FilebrokerError:
+        with warnings.catch_warnings():  # the error says the same
+            warnings.simplefilter("ignore", UploadWarning)
+            broker.close()
+        raise
+    broker.close()
+
+
+def _outcome(before: "Waiting", after: "Waiting") -> str:
+    """Say what went up; a run that another process still records is up as far as it has come."""
+    live = after.pending.runs
+    done = count(max(0, before.pending.runs - live), "run") + " uploaded"
+    return f"{done}, {count(live, 'run')} uploaded as far as recorded by now" if live else done
+
+
+@contextlib.contextmanager
+def _progress(staging: "Staging") -> Iterator[None]:
+    """Tell on a terminal what still waits."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    done = threading.Event()
+
+    def tell() -> None:
+        is_done = False
+        while not is_done:
+            with contextlib.suppress(OSError):  # what is counted is being uploaded
+                print(f"\r{staging.pending()} to be uploaded    ", end="", file=sys.stderr, flush=True)
+            is_done = done.wait(_TELLING_SECONDS)
+
+    teller = threading.Thread(target=tell, name="filebroker-progress")
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
+        print(file=sys.stderr)
+
+
+# -- copies
+
+
+def _cache(options: argparse.Namespace) -> None:
+    from filebroker.finding import cache
+    from filebroker.ground.filecache import limit_from_environment
+
+    place = cache.root()
+    if place is None:
+        print(f"nothing is kept, because {cache.VARIABLE} is empty", file=sys.stderr)
+        return
+    found = cache.kept()
+    if found:
+        print(f"{'files':>7}  {'size':>9}  {'last used':<16}  catalog")
+    for item in found:
+        say(f"{item.usage.entries:>7,}  {_size(item.usage.size):>9}  {_when(item):<16}  {item.catalog}")
+    total = sum(item.usage.size for item in found)
+    say(f"{_size(total)} of at most {_size(limit_from_environment())}, in {place}")
+
+
+def _clear(options: argparse.Namespace) -> None:
+    from filebroker.finding import cache
+    from filebroker.ground.filesystem import Folder
+
+    chosen: list[Folder | None] = [Folder(url_of(catalog)) for catalog in options.catalogs]
+    for folder in chosen or [None]:
+        found = cache.kept(folder)
+        for item in found:
+            freed = cache.clear_files(os.path.dirname(item.usage.directory))
+            say(f"{item.catalog}: {count(item.usage.entries, 'file')} removed, {_size(freed)}")
+        if not found:
+            print(f"nothing is kept{'' if folder is None else f' of {folder.url}'}", file=sys.stderr)
+
+
+def _when(item: "Kept") -> str:
+    """Give when a copy was used last, in the local time."""
+    moment = item.usage.last_used
+    return "never" if moment is None else datetime.fromtimestamp(moment, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _size(number: float) -> str:
+    """Give a number of bytes for people."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
