@@ -3,12 +3,13 @@
 They are stopped when their ``with`` block is left, and with them every connection and thread of theirs, so that no
 ResourceWarning of theirs fails a later test.  The S3 server is a process of its own: in this one it would share the
 interpreter lock with what is measured, and its boto3 the state with ours.
+
+``FILEBROKER_TEST_S3`` names the endpoint of another S3 server to test with; ``AWS_ACCESS_KEY_ID`` and
+``AWS_SECRET_ACCESS_KEY`` then say who the tests are there.
 """
 
 import asyncio
 import contextlib
-import http.client
-import itertools
 import os
 import re
 import socket
@@ -16,12 +17,14 @@ import struct
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import boto3
 from aiohttp import web
 from yarl import URL
 
@@ -34,15 +37,21 @@ print(server.get_host_and_port()[1], flush=True)
 sys.stdin.read()  # ends with the test, however that ends
 os._exit(0)
 """
-_numbers = itertools.count(1)
+#: The endpoint of a server to use in the place of moto, and who the tests are there.
+GIVEN = os.environ.get("FILEBROKER_TEST_S3")
+KEY = os.environ.get("AWS_ACCESS_KEY_ID", "testing") if GIVEN else "testing"
+SECRET = os.environ.get("AWS_SECRET_ACCESS_KEY", "testing") if GIVEN else "testing"
 
 
 @contextlib.contextmanager
 def s3_server(**environment: str) -> Iterator[str]:
-    """Start an S3 server; give its endpoint, such as ``http://127.0.0.1:41233``.
+    """Start an S3 server, unless one is given; give its endpoint, such as ``http://127.0.0.1:41233``.
 
     With ``INITIAL_NO_AUTH_ACTION_COUNT="0"`` it looks at credentials from the first request on.
     """
+    if GIVEN and not environment:
+        yield GIVEN
+        return
     server = subprocess.Popen(
         [sys.executable, "-c", _MOTO],
         stdin=subprocess.PIPE,
@@ -62,16 +71,17 @@ def s3_server(**environment: str) -> Iterator[str]:
 
 def options_for(endpoint: str) -> dict[str, Any]:
     """Give the storage_options for an S3 server or a proxy before it."""
-    return {"key": "testing", "secret": "testing", "endpoint_url": endpoint}
+    return {"key": KEY, "secret": SECRET, "endpoint_url": endpoint}
 
 
 def new_bucket(endpoint: str) -> str:
     """Make a bucket on an S3 server; give its name."""
-    name = f"bucket-{next(_numbers)}"
-    host = endpoint.removeprefix("http://")
-    with contextlib.closing(http.client.HTTPConnection(host)) as connection:
-        connection.request("PUT", f"/{name}")
-        assert connection.getresponse().status == 200
+    name = f"filebroker-{uuid.uuid4().hex[:12]}"
+    client = boto3.client(
+        "s3", endpoint_url=endpoint, aws_access_key_id=KEY, aws_secret_access_key=SECRET, region_name="us-east-1"
+    )
+    with contextlib.closing(client):
+        client.create_bucket(Bucket=name)
     return name
 
 

@@ -31,7 +31,7 @@ from filebroker import (
     UnknownField,
     UnknownStream,
 )
-from filebroker.cataloging import dask_frames
+from filebroker.cataloging import dask_frames, partitions
 from filebroker.cataloging.outbox import Outbox
 from filebroker.cataloging.runs import Runs
 from filebroker.ground.errors import UnfitEvents
@@ -632,6 +632,20 @@ def test_a_run_that_was_removed_is_passed_over_as_everywhere(many: Catalog) -> N
     assert len(computed(table)) == 32
 
 
+def test_removed_runs_are_not_tried_for_ever(many: Catalog) -> None:
+    for _ in range(25):
+        put(many, {"det": [0.5]})
+    runs = list(many)
+    for run in runs[:19]:
+        shutil.rmtree(Path(many.folder.url) / run.directory)
+    assert len(computed(many.to_dask(columns=["det"]))) == 6 + 77
+    shutil.rmtree(Path(many.folder.url) / runs[19].directory)
+    with pytest.raises(DamagedRun, match=r"20 runs cannot be read, .*refresh\(\)"):
+        many.to_dask()
+    many.refresh()
+    assert len(computed(many.to_dask(columns=["det"]))) == 5 + 77
+
+
 def test_lost_names_of_pages_are_noticed(many: Catalog) -> None:
     expected = together(many)
     database = many.library.manifest
@@ -714,6 +728,7 @@ def test_workers_do_not_miss_a_run_on_its_way_to_the_store(
     assert table.npartitions == 1
     assert computed(table)["uid"].tolist() == [uid, uid]  # this process has it
     elsewhere = pickle.loads(pickle.dumps(table.expr.func))
+    partitions._opened.renew_locks()  # nor has another process anything open
     directory = catalog.newest(1).directory
     with pytest.raises(StorageError, match=r"run in s3://.* is not all there yet: .*flush\(\)"):
         elsewhere(directory, "primary/00000.parquet")
@@ -736,7 +751,9 @@ def test_duckdb_and_polars_read_the_same_pages(place: Catalog, s3_url: tuple[str
     endpoint = {name: options[key] for name, key in DIALECT.items() if key in options}
     if not place.folder.local:
         duckdb.register_filesystem(fsspec.filesystem("s3", **options))
-    found = duckdb.sql(f"SELECT count(*), avg(det) FROM read_parquet('{url}/{PAGES}', union_by_name=true)").fetchall()[0]
+    found = duckdb.sql(f"SELECT count(*), avg(det) FROM read_parquet('{url}/{PAGES}', union_by_name=true)").fetchall()[
+        0
+    ]
     assert found == pytest.approx(expected)
     lazy = polars.scan_parquet(f"{url}/{PAGES}", storage_options=endpoint, **POLARS).select("det")
     table = lazy.collect()["det"]

@@ -300,13 +300,12 @@ def test_nothing_outside_is_removed_through_a_link(root: Path, tmp_path: Path) -
 # ------------------------------------------------------------------------------------------ several at once
 
 HAMMER = """
-import os, random, shutil, sys, time
+import os, random, shutil, sys
 from filebroker.ground.filecache import FileCache, clear
 
-directory, limit, seed, seconds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
-cache, choose, until, hits = FileCache(directory, limit), random.Random(seed), time.monotonic() + seconds, 0
-problems = set()
-while time.monotonic() < until:
+directory, limit, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+cache, choose, hits, problems = FileCache(directory, limit), random.Random(seed), 0, set()
+for step in range(600):
     key = f"key {choose.randrange(60)}"
     expected = random.Random(key).randbytes(random.Random(key).randrange(4000))
     found = cache.get(key)
@@ -315,19 +314,17 @@ while time.monotonic() < until:
     if found is None:
         cache.put(key, expected)
     problems.add(cache.problem)
-    if choose.random() < 0.002:
+    if step % 200 == 50 * seed:
         (clear if seed % 2 else lambda path: shutil.rmtree(path, ignore_errors=True))(directory)
-assert hits > 100, hits
+assert hits > 20, hits
 print(*sorted(filter(None, problems)), sep="\\n", end="")
 """
 
 
 def test_processes_that_put_prune_and_clear_at_once_get_no_wrong_bytes(root: Path) -> None:
-    limit, seconds, number = 30_000, 2.5, 4
+    limit, number = 30_000, 4
     directory = cache_of(root).directory
-    commands = [
-        [sys.executable, "-c", HAMMER, directory, str(limit), str(seed), str(seconds)] for seed in range(number)
-    ]
+    commands = [[sys.executable, "-c", HAMMER, directory, str(limit), str(seed)] for seed in range(number)]
     workers = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for command in commands
     ]
@@ -339,7 +336,7 @@ def test_processes_that_put_prune_and_clear_at_once_get_no_wrong_bytes(root: Pat
     assert [worker.returncode for worker in workers] == [0] * number, told
     if sys.platform != "win32":  # where a file that is read can be neither removed nor replaced
         assert told == [("", "")] * number
-    assert limit // 2 < largest <= limit + (number - 1) * limit // 3
+    assert 0 < largest <= limit + (number - 1) * limit // 3
     cache_of(root, limit=limit).put("another", b"")
     assert total(root) <= limit
     assert not [path for path in files(root) if path.suffix == ".tmp"]
@@ -400,12 +397,14 @@ def test_threads_share_a_cache_that_is_cleared_meanwhile(cache: FileCache) -> No
     threads = [threading.Thread(target=read) for _ in range(3)]
     for thread in threads:
         thread.start()
-    freed = [clear(cache.directory) for _ in range(100)]
+    freed = 0
+    while freed < 40 * 5000 and any(thread.is_alive() for thread in threads):  # all of them, twice
+        freed += clear(cache.directory)
     done.set()
     for thread in threads:
         thread.join()
     assert not wrong
-    assert sum(freed) > 20 * 5000
+    assert freed >= 40 * 5000
     if sys.platform != "win32":
         assert not cache.problem
 
@@ -480,7 +479,7 @@ def test_copies_that_cannot_be_removed_do_not_keep_others_out(root: Path, monkey
     cache = cache_of(root, limit=16_000)
     for key in "abcdefgh":
         cache.put(key, bytes(1500))
-    monkeypatch.setattr(filecache.filesystem.os, "unlink", failing(errno.EACCES))  # on Windows, they are read
+    monkeypatch.setattr(filecache.os, "unlink", failing(errno.EACCES))  # on Windows, they are read
     cache.put("new", bytes(3500))
     assert cache.get("new") == bytes(3500)
     with pytest.raises(StorageError, match=r"9 files of the cache .*files cannot be removed; close what uses them"):

@@ -179,6 +179,13 @@ def test_the_ranges_of_a_column_are_all_that_pyarrow_reads_of_it(small: Remote, 
     assert file.misses == 0
 
 
+def test_the_ranges_of_a_column_are_not_those_of_others_that_begin_alike(small: Remote) -> None:
+    metadata = small.file().metadata
+    assert len(column_ranges(metadata, ["detector"], 0)) == 1
+    assert len(column_ranges(metadata, ["det"], 0)) == 2  # pyarrow takes det.sum for a part of det
+    assert column_ranges(metadata, ["dete"], 0) == []
+
+
 def test_the_ranges_of_all_columns_are_the_file_without_its_head_and_footer(small: Remote) -> None:
     file = small.file()
     asked = [item for group in range(6) for item in column_ranges(file.metadata, None, group)]

@@ -582,12 +582,12 @@ def test_aws_s3_sync_to_a_bucket_and_back_while_a_process_records(tmp_path, buck
     chance = random.Random(2)
 
     def upload():
-        stop_at_some_moment(up, chance.uniform(0.5, 3.0))
+        stop_at_some_moment(up, chance.uniform(0.5, 2.0))
 
     def upload_all():
         subprocess.run(up, check=True, capture_output=True)
 
-    check_while_recorded(tmp_path, down, 3.0, runs=6, before=upload, at_last=upload_all)
+    check_while_recorded(tmp_path, down, 2.0, runs=4, before=upload, at_last=upload_all)
 
 
 # ------------------------------------------------------------------------------------------ both ways

@@ -28,6 +28,7 @@ from filebroker.storing.recorder import Recorder
 from filebroker.storing.run_files import RunFiles
 from filebroker.storing.staging import Staging
 from filebroker.storing.uploader import Uploader
+from servers import Proxy, new_bucket, options_for
 
 LONG, SHORT = "long", "short"
 SEGMENT = 5
@@ -394,6 +395,42 @@ def test_few_requests_for_a_small_run(url, staging):
     assert len(store.log) == len(kinds)
 
 
+def test_real_object_store_ends_with_the_same_bytes(s3_url, staging, local_files, tmp_path, monkeypatch):
+    store = Store(*s3_url)
+    staging = others(tmp_path, monkeypatch, store.url, "s3")
+    uploader = Uploader(staging, store)
+    record_all(staging, uploader.wake)
+    uploader.flush(60)
+    files = files_in(store)
+    assert {name: data for name, data in files.items() if name[0].isdigit()} == local_files
+    assert staging.runs() == []
+    late = others(tmp_path, monkeypatch, store.url, "late")
+    Recording(late).record(changed(RUNS[LONG]))
+    rival = Uploader(late, store)
+    rival.flush(60)
+    assert files_in(store).items() >= files.items() - {item for item in files.items() if item[0].startswith(LOGS)}
+    assert os.path.exists(late.place_aside(PLACES[LONG]))
+    assert [uploader.close(30), rival.close(30)] == ["", ""]
+
+
+@pytest.mark.parametrize("action", ["lost-ack", "503", "reset"])
+def test_faults_on_the_way_to_a_real_store_are_made_good(
+    action, s3_endpoint, staging, local_files, tmp_path, monkeypatch
+):
+    with Proxy(s3_endpoint) as proxy:
+        store = Store(f"s3://{new_bucket(s3_endpoint)}", options_for(proxy.url))
+        staging = others(tmp_path, monkeypatch, store.url, "s3")
+        uploader = Uploader(staging, store)
+        for number in range(3, 60, 7):
+            proxy.fault("PUT", action, number, number)
+        record_all(staging, uploader.wake)
+        uploader.flush(60)
+        assert proxy.count("PUT") > 15
+        assert {name: data for name, data in files_in(store).items() if name[0].isdigit()} == local_files
+        assert uploader.close(30) == ""
+        assert uploader.take_warnings() == []
+
+
 # ------------------------------------------------------------------------------------------- who else records
 
 
@@ -555,8 +592,9 @@ def test_run_that_fails_keeps_no_other_from_going_up(error, url, staging, local_
 def test_ledger_lines_wait_for_their_run_and_are_never_taken_back(url, staging):
     recording = Recording(staging)
     refusing = Uploader(staging, Refusing(Store(url), f"{PLACES[LONG]}/documents", StorageError("refused")))
-    recording.record(RUNS[SHORT])
+    recording.record(RUNS[SHORT][:-1])
     refusing.attempt()
+    recording.record(RUNS[SHORT][-1:])
     recording.record(RUNS[LONG][:3])
     Uploader(staging, Store(url)).attempt()
     size = sum(Store(url).sizes(LOGS).values())

@@ -19,6 +19,7 @@ from filebroker.finding.entries import Entry
 from filebroker.finding.indexing import Progress
 from filebroker.finding.inventory import Inventory
 from filebroker.finding.library import Library
+from filebroker.finding.manifest import Manifest
 from filebroker.finding.search import Search
 from filebroker.finding.survey import Survey
 from filebroker.ground import codec, filesystem, forks
@@ -93,6 +94,7 @@ class Catalog(Runs):
         self._sync: Sync = sync
         self._id: str | None = None
         self._library: Library | None = None
+        self._was_offline = False
         self._shelf = Shelf(self.folder)
         self._recording: Recording | None = None
         self._outbox = self._make_outbox()
@@ -143,6 +145,7 @@ class Catalog(Runs):
             if self._id is None:
                 raise
             warn(f"{error}. What was read of it before is given", OfflineWarning)
+            self._was_offline = True
         return True
 
     def _read_marker(self) -> None:
@@ -218,7 +221,8 @@ class Catalog(Runs):
 
     def _recover(self, root: str, *, anywhere: bool) -> None:
         try:
-            recoveries = recover_all(root, anywhere=anywhere, announce=self._announce)
+            live = self._search().library.ask(Manifest.live) if anywhere else []
+            recoveries = recover_all(root, anywhere=anywhere, live=live, announce=self._announce)
         except OSError as error:
             warnings.warn(
                 f"the catalog {root} has runs whose recording was cut short, and they cannot be sealed: {error}. "
@@ -398,6 +402,7 @@ class Catalog(Runs):
                     is_busy=functools.partial(_is_recording, weakref.ref(self)),
                     appended=functools.partial(_send, weakref.ref(self)),
                 )
+                self._library.is_offline = self._was_offline
             return self._library
 
     @property

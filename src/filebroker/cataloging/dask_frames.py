@@ -257,16 +257,29 @@ def _chosen(known: dict[str, str], keys: list[str] | None, dtypes: dict[str, str
 
 
 def _samples(runs: "Runs", stream: str) -> Iterator[dict[str, str]]:
-    """Give the data keys of runs with their dtypes, newest first, each from one page; damaged runs are passed over."""
-    folder = runs.catalog.folder
+    """Give the data keys of runs with their dtypes, newest first, each from one page.
+
+    Damaged and removed runs are passed over, but not for ever.
+
+    Raises
+    ------
+    DamagedRun
+        So many of them cannot be read.
+    """
+    folder, failures = runs.catalog.folder, 0
     for run in _listed(runs, stream):
         try:
             if run.pages and not run.is_live:
                 yield _sample(folder, run.item.entry.path, run.pages[0], stream)
             elif run.is_live and (sample := _live_sample(folder, run.item.entry.path, stream)) is not None:
                 yield sample
-        except (DamagedRun, FileNotFoundError):  # or removed; who computes the table is told
-            continue
+        except (DamagedRun, FileNotFoundError) as error:
+            failures += 1
+            if failures == _LOOKED_AT:
+                raise DamagedRun(
+                    f"{failures} runs cannot be read, the last of them because {error}; if they were removed, refresh() "
+                    "finds out"
+                ) from error
 
 
 def _sample(folder: Folder, directory: str, path: str, stream: str) -> dict[str, str]:

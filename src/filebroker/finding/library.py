@@ -39,6 +39,8 @@ _ATTEMPTS = 20
 _SMALL_MANIFEST = 4 << 20
 #: A ledger of so many bytes takes some 100 ms to take in.
 _MUCH = 1 << 20
+#: So often the directories of a store without a ledger are listed: that takes requests.
+_SURVEY_SECONDS = 60.0
 #: So often it is looked whether runs that were gone are there again, if they are more than a few, and for so many.
 _REVIVAL_SECONDS, _FEW_GONE, _MANY_GONE = 1.0, 100, 2000
 
@@ -72,6 +74,8 @@ class Library:
     ----------
     compacts : bool
         Whether the ledger is to be compacted; of a catalog in a store those do it who record into it.
+    is_offline : bool
+        Whether the store did not answer the last time, and the user was told.
     """
 
     def __init__(
@@ -86,8 +90,8 @@ class Library:
         self._folder, self.writable = folder, writable
         self._appended = appended
         self.compacts = folder.remote is None
-        self._revived = -_REVIVAL_SECONDS
-        self._is_offline = self._has_begun = False
+        self._revived, self._surveyed = -_REVIVAL_SECONDS, -_SURVEY_SECONDS
+        self.is_offline = self._has_begun = False
         self.ledger = Ledger(folder)
         self.directory = None if catalog_id is None else cache.directory_of(folder, catalog_id)
         if folder.remote is not None and self.directory is not None:
@@ -155,7 +159,8 @@ class Library:
 
     def _sync_store(self, remote: Remote) -> dict[str, int]:
         """Take in what is new in a ledger in a store, and give its files; others do not wait for the network."""
-        if self._is_offline and remote.is_offline and self._seen[0]:
+        if self.is_offline and remote.is_offline:
+            self._seen = self._seen if self._seen[0] else (self._identity(), {})
             return {}
         try:
             files = self.ledger.files(fresh=False)
@@ -167,13 +172,15 @@ class Library:
                 with alone():
                     self._check_if_small()
                     self._take_in_latest(files, texts)
-            if not self.ledger.is_complete(files):
+            is_due = time.monotonic() - self._surveyed > _SURVEY_SECONDS
+            if is_due and not self.ledger.is_complete(files):
                 self._report(self._look_around(is_whole=False).unreadable)
+                self._surveyed = time.monotonic()
         except StoreUnreachable as error:
             with alone():
                 self._go_offline(error)
             return {}
-        self._is_offline = False
+        self.is_offline = False
         return files
 
     def _go_offline(self, error: StoreUnreachable) -> None:
@@ -181,9 +188,9 @@ class Library:
         identity = self._identity()
         if not self.manifest.sources() and not len(self.manifest):
             raise error
-        if not self._is_offline:
+        if not self.is_offline:
             warn(f"{error}. The runs that were known before are given, and the newest may be missing", OfflineWarning)
-        self._is_offline, self._seen = True, (identity, {})
+        self.is_offline, self._seen = True, (identity, {})
 
     def _is_compaction_due(self, files: dict[str, int]) -> bool:
         return self.compacts and is_due(files, self._left_over, in_store=self._folder.remote is not None)
@@ -394,7 +401,8 @@ class Library:
             Whether what is not there is gone; else it may be on its way.
         """
         found = survey(self._folder, self._inventory, self.ask(Manifest.revisions))
-        found.unreadable.update(self._misplaced())
+        if is_whole:
+            found.unreadable.update(self._misplaced())
         self._note_here(found.records if is_whole else found.added + found.changed)
         return found
 

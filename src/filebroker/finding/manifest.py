@@ -242,6 +242,10 @@ class Manifest(Database):
         """Give a number that grows with each change of any run."""
         return int(self._fact("version"))
 
+    def live(self) -> list[str]:
+        """Give the paths of the runs that are being recorded, or were when somebody last looked."""
+        return [path for (path,) in self._connection.execute("SELECT path FROM runs WHERE state = 'live'")]
+
     def gone(self, limit: int) -> list[str]:
         """Give the paths of the newest runs that were removed."""
         query = "SELECT path FROM removed ORDER BY path DESC LIMIT ?"

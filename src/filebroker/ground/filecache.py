@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
-from filebroker.ground import filesystem
 from filebroker.ground.errors import InvalidConfig, StorageError
 from filebroker.ground.forks import renew_in_children
 
@@ -41,6 +40,7 @@ _CHECKSUM = struct.Struct("<I")
 _HEAD_SIZE = _HEAD.size + _CHECKSUM.size
 
 _PART = re.compile(r"[0-9a-f]{2}")
+_TEMPORARY = ".tmp"
 _FILE = re.compile(r"[0-9a-f]{64}(\.[0-9a-f]{8}\.tmp)?")
 #: A copy that takes a larger part of the limit would drive out too many others.
 _LARGEST_PART = 4
@@ -258,7 +258,7 @@ class _Copy(NamedTuple):
 
     @property
     def is_temporary(self) -> bool:
-        return filesystem.is_temporary(self.path)
+        return self.path.endswith(_TEMPORARY)
 
 
 class _Tally:
@@ -314,7 +314,7 @@ def _publish(path: str, *pieces: bytes) -> None:
 
 
 def _write(path: str, pieces: tuple[bytes, ...]) -> None:
-    aside = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+    aside = f"{path}.{uuid.uuid4().hex[:8]}{_TEMPORARY}"
     try:
         with open(aside, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.writelines(pieces)
@@ -337,7 +337,9 @@ def _make_directory(path: str) -> None:
 def _remove(path: str) -> bool:
     """Remove a file, and tell whether it is gone: on Windows it is not while somebody reads it."""
     try:
-        filesystem.remove(path)
+        os.unlink(path)
+    except FileNotFoundError:
+        return True
     except OSError:
         return False
     return True

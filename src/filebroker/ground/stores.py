@@ -5,7 +5,7 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from filebroker.ground import secrets
 from filebroker.ground.connections import Connection, connect, protocols
@@ -360,8 +360,16 @@ class Store:
         """Have a coroutine run in the event loop of the filesystem, and wait for it."""
         from fsspec.asyn import sync
 
-        answer: _Answer = sync(self._connected().transport.loop, work, *args, **options)
-        return answer
+        async def guarded() -> tuple[_Answer | None, Exception | None]:
+            try:
+                return await work(*args, **options), None
+            except Exception as error:  # noqa: BLE001 - raised below; fsspec would make its own of a TimeoutError
+                return None, error
+
+        answer, error = sync(self._connected().transport.loop, guarded)
+        if error is not None:
+            raise error
+        return cast("_Answer", answer)
 
     def _connected(self) -> Connection:
         """Connect, if that was not done in this process."""

@@ -281,13 +281,10 @@ def ahead(tasks: Sequence[Callable[[], T]], count: int) -> Generator[T, None, No
         yield tasks[0]()
         return
     waiting: deque[Future[T]] = deque()
-    pool = ThreadPoolExecutor(count, "filebroker-ahead")
-    try:
+    with ThreadPoolExecutor(count, "filebroker-ahead") as pool:
         for task in tasks:
             waiting.append(pool.submit(task))
             if len(waiting) > count:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -42,7 +42,11 @@ class Recovery:
 
 
 def recover_all(
-    root: str, *, anywhere: bool = False, announce: Callable[[str], None] = lambda directory: None
+    root: str,
+    *,
+    anywhere: bool = False,
+    live: Iterable[str] = (),
+    announce: Callable[[str], None] = lambda directory: None,
 ) -> list[Recovery]:
     """Seal every run of a local catalog whose writer died on this machine.
 
@@ -52,6 +56,8 @@ def recover_all(
         Local path of the catalog.
     anywhere
         Seal also runs whose writer was on another machine, and those of a copied catalog.
+    live
+        Directories of runs that have no stop document, of which some may have been copied without their locks.
     announce
         Is told the directory of each run that is sealed now.
 
@@ -67,10 +73,21 @@ def recover_all(
         The filesystem refused.
     """
     folder = os.path.join(root, layout.LIVE)
+    for directory in live:
+        _lock_anew(root, directory)
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     paths = [os.path.join(folder, name) for name in names if name.endswith(".json")]
     recoveries = [_examine(root, path, anywhere, announce) for path in paths]
     return [recovery for recovery in recoveries if recovery is not None]
+
+
+def _lock_anew(root: str, directory: str) -> None:
+    """Give a run the lock file that it was copied without."""
+    path = os.path.join(root, layout.LIVE, layout.lock_name_of(directory))
+    is_here = os.path.isdir(os.path.join(root, directory))
+    if is_here and not os.path.exists(path) and not os.path.exists(os.path.join(root, directory, layout.DOCUMENTS)):
+        filesystem.make_directory(os.path.dirname(path))
+        filesystem.publish(path, codec.dumps({"directory": directory}), sync=True)
 
 
 def _examine(root: str, path: str, anywhere: bool, announce: Callable[[str], None]) -> Recovery | None:
