@@ -267,7 +267,8 @@ def test_what_broken_off_writing_left_is_removed_after_an_hour_and_nothing_else(
     entry = path_of(writer, "key")
     old, new = (entry.with_name(f"{entry.name}.{digits}.tmp") for digits in ("0123abcd", "4567abcd"))
     strange = [entry.with_name("notes.tmp"), entry.parent / "notes", entry.parents[1] / "list.tmp", root / "x.tmp"]
-    strange.append(entry.parents[2] / "catalog.json")
+    strange += [entry.parents[2] / "catalog.json", entry.parents[1] / "abc" / entry.name]
+    strange[-1].parent.mkdir()
     for path in (old, new, *strange):
         path.write_bytes(b"data")
         os.utime(path, (0, time.time() - (3500 if path == new else 3700)))
@@ -305,7 +306,7 @@ from filebroker.ground.filecache import FileCache, clear
 
 directory, limit, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 cache, choose, hits, problems = FileCache(directory, limit), random.Random(seed), 0, set()
-for step in range(600):
+for step in range(400):
     key = f"key {choose.randrange(60)}"
     expected = random.Random(key).randbytes(random.Random(key).randrange(4000))
     found = cache.get(key)
@@ -316,7 +317,7 @@ for step in range(600):
     problems.add(cache.problem)
     if step % 200 == 50 * seed:
         (clear if seed % 2 else lambda path: shutil.rmtree(path, ignore_errors=True))(directory)
-assert hits > 20, hits
+assert hits > 10, hits
 print(*sorted(filter(None, problems)), sep="\\n", end="")
 """
 
@@ -331,7 +332,7 @@ def test_processes_that_put_prune_and_clear_at_once_get_no_wrong_bytes(root: Pat
     largest = 0
     while any(worker.poll() is None for worker in workers):
         largest = max(largest, total(root))
-        time.sleep(0.005)
+        time.sleep(0.02)
     told = [worker.communicate(timeout=30) for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * number, told
     if sys.platform != "win32":  # where a file that is read can be neither removed nor replaced

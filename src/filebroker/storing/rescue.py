@@ -2,11 +2,20 @@
 
 import contextlib
 import os
+import shutil
+import time
+from collections.abc import Iterator
 
 from filebroker.ground import codec, filesystem
+from filebroker.ground.errors import StorageError
+from filebroker.ground.locks import FileLock
 from filebroker.ground.stores import Store
 from filebroker.storing import layout
 from filebroker.storing.staging import Staging
+
+_INCOMING = "_incoming"
+#: So long those who upload are waited for.
+_WAIT_SECONDS, _PAUSE_SECONDS = 60.0, 0.1
 
 
 def fetch_live(store: Store, staging: Staging) -> list[str]:
@@ -31,18 +40,42 @@ def fetch_live(store: Store, staging: Staging) -> list[str]:
     StorageError
         The store or the local filesystem refused.
     """
-    fetched = []
-    for name in store.names(layout.LIVE):
-        claim = f"{layout.LIVE}/{name}"
-        with contextlib.suppress(FileNotFoundError):  # it has just been sealed
-            text = store.read(claim)
-            directory = _directory_of(text)
-            if directory and layout.lock_name_of(directory) == name and not staging.holds(directory):
-                staging.make()
-                _copy(store, staging, directory)
-                staging.adopt(directory, text)
-                fetched.append(directory)
-    return fetched
+    staging.make()
+    with _alone(staging):
+        shutil.rmtree(staging.path(_INCOMING), ignore_errors=True)  # of a process that died
+        fetched = [_fetch(store, staging, name) for name in store.names(layout.LIVE)]
+    return [directory for directory in fetched if directory]
+
+
+@contextlib.contextmanager
+def _alone(staging: Staging) -> Iterator[None]:
+    """Keep off those who upload what is staged."""
+    lock = FileLock(staging.uploader_lock)
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while not lock.acquire():
+        if time.monotonic() > deadline:
+            raise StorageError(f"{staging.url} is being uploaded to for more than {_WAIT_SECONDS:g} s; try again later")
+        time.sleep(_PAUSE_SECONDS)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _fetch(store: Store, staging: Staging, name: str) -> str:
+    """Copy the run of a claim, and give its directory; empty if there is none, or it is here already."""
+    try:
+        claim = store.read(f"{layout.LIVE}/{name}")
+    except FileNotFoundError:  # it has just been sealed
+        return ""
+    directory = _directory_of(claim)
+    if not directory or layout.lock_name_of(directory) != name or staging.holds(directory):
+        return ""
+    aside = _copy(store, staging, directory)
+    staging.adopt(directory, claim)
+    filesystem.make_directory(os.path.dirname(staging.path(directory)))
+    os.rename(aside, staging.path(directory))
+    return directory
 
 
 def _directory_of(claim: bytes) -> str:
@@ -54,12 +87,12 @@ def _directory_of(claim: bytes) -> str:
     return directory if isinstance(directory, str) and layout.is_run_path(directory) else ""
 
 
-def _copy(store: Store, staging: Staging, directory: str) -> None:
-    """Copy the files of a run beside its place, and put them there together."""
-    aside = staging.path(f"_gone/{os.path.basename(directory)}")
+def _copy(store: Store, staging: Staging, directory: str) -> str:
+    """Copy the files of a run beside its place, and give where they are."""
+    aside = staging.path(f"{_INCOMING}/{os.path.basename(directory)}")
+    filesystem.make_directory(aside)
     for name in store.tree(directory):
         if layout.segment_of(name) or layout.is_page_path(name) or name == layout.DOCUMENTS:
             filesystem.make_directory(os.path.dirname(os.path.join(aside, name)))
             filesystem.publish(os.path.join(aside, name), store.read(f"{directory}/{name}"), sync=True)
-    filesystem.make_directory(os.path.dirname(staging.path(directory)))
-    os.rename(aside, staging.path(directory))
+    return aside

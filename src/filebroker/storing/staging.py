@@ -24,7 +24,7 @@ from filebroker.storing import layout
 #: Names another directory than the platform's own for staged runs.
 VARIABLE = "FILEBROKER_STAGING"
 _LABEL, _CLAIMS, _CONFLICTS, _GONE = "_store.json", "_claims", "_conflicts", "_gone"
-_LOST = ".lost"
+_LOST, _LOCK = ".lost", "_uploader.lock"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -123,6 +123,11 @@ class Staging:
         label = os.path.join(self.root, _LABEL)
         if not os.path.exists(label):
             filesystem.publish(label, codec.dumps({"url": self.url}), sync=False)
+
+    @property
+    def uploader_lock(self) -> str:
+        """Path of the file that is locked by who brings runs from here to the store or back."""
+        return os.path.join(self.root, _LOCK)
 
     # -- what is there
 

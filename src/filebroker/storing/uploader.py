@@ -3,7 +3,6 @@
 import atexit
 import functools
 import math
-import os
 import sys
 import threading
 import time
@@ -32,7 +31,6 @@ PERIOD = 5.0
 BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
 #: So often it is looked whether another process has done with its round.
 _LOCK_PAUSE = 0.5
-_LOCK = "_uploader.lock"
 #: So long the interpreter's exit waits.
 EXIT_SECONDS = 30.0
 
@@ -238,7 +236,7 @@ class Uploader:
             self._due = time.monotonic() + PERIOD
         problem: Exception | None = None
         sent, is_empty = self._sent, False
-        lock = FileLock(os.path.join(self.staging.root, _LOCK))
+        lock = FileLock(self.staging.uploader_lock)
         try:
             if self._has_work():
                 if not self._take(lock):
