@@ -10,6 +10,7 @@ interpreter lock with what is measured, and its boto3 the state with ours.
 
 import asyncio
 import contextlib
+import io
 import os
 import re
 import socket
@@ -250,7 +251,7 @@ class Proxy(_Served):
         address = URL(self.upstream + request.raw_path, encoded=True)
         body = await request.read()
         async with self._session.request(
-            request.method, address, headers=headers, data=body or None, allow_redirects=False
+            request.method, address, headers=headers, data=io.BytesIO(body) if body else None, allow_redirects=False
         ) as answer:
             kept = {
                 name: value

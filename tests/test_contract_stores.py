@@ -190,7 +190,7 @@ STATES = [
 
 @dataclasses.dataclass
 class Opened:
-    """A broker, the home of its machine, and the files below its store."""
+    """A broker, and the home of its machine."""
 
     db: Broker
     home: Path
@@ -199,15 +199,14 @@ class Opened:
 @contextlib.contextmanager
 def recording(place: Place, runs: list[list[Pair]], *, is_up: bool) -> Iterator[Broker]:
     """Give the broker that recorded runs, before or after they went up."""
+    wake = Uploader.wake
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Uploader, "wake", lambda self: None)
+        patch.setattr(Uploader, "wake", lambda self: None if self.staging.url == place.url else wake(self))
         db = place.open()
         insert_all(db, runs)
-    if db.catalog._uploader is not None and not is_up:
-        db.catalog._uploader.wake = lambda: None
-    if is_up:
-        db.catalog.flush(60)
-    yield db
+        if is_up:
+            db.catalog.flush(60)
+        yield db
     db.close()
 
 
@@ -432,9 +431,7 @@ def test_runs_recorded_by_two_machines_are_seen_by_both(place: Place) -> None:
 
 def settle(db: Broker) -> None:
     """Have a broker look at its store now, although it did so a moment ago."""
-    listing = db.catalog.library.ledger._listing
-    if listing is not None:
-        listing.forget()
+    db.catalog.library.ledger.files(fresh=True)
 
 
 def test_a_broker_for_reading_records_nothing(place: Place) -> None:

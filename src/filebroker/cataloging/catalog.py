@@ -491,6 +491,8 @@ def _begin(catalog: Catalog) -> None:
         catalog.library.begin()
     elif catalog._id is None:
         mark(catalog._root)
+        catalog._read_marker()  # before it goes up
+        catalog._library = None
 
 
 def _send(catalog: "weakref.ref[Catalog]") -> None:

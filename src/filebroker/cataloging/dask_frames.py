@@ -277,8 +277,8 @@ def _samples(runs: "Runs", stream: str) -> Iterator[dict[str, str]]:
             failures += 1
             if failures == _LOOKED_AT:
                 raise DamagedRun(
-                    f"{failures} runs cannot be read, the last of them because {error}; if they were removed, refresh() "
-                    "finds out"
+                    f"{failures} runs cannot be read, the last of them because {error}; if they were removed, "
+                    "refresh() finds out"
                 ) from error
 
 

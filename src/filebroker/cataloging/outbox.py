@@ -30,7 +30,7 @@ class Outbox:
     """
 
     def __init__(self, store: Store, arrived: Callable[[], None]) -> None:
-        self.staging = Staging(store.url)
+        self.staging = Staging(store.url, store.place)
         self._store, self._arrived = store, arrived
         self._uploader: Uploader | None = None
         self.renew_locks()

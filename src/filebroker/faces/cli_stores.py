@@ -101,7 +101,7 @@ def _upload_one(catalog: str) -> None:
     folder = Folder(url_of(catalog))
     if folder.local is not None:
         raise NotSupported(f"{folder.local} is on a local disk, so what is recorded there is there at once")
-    staging = Staging(folder.url)
+    staging = Staging(folder.url, folder.place)
     before = staging.waiting()
     if not (before.pending.runs or before.is_listed):
         print(f"nothing waits to be uploaded to {folder.url}", file=sys.stderr)

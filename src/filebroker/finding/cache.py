@@ -72,7 +72,7 @@ def directory_of(folder: Folder, catalog_id: str) -> str | None:
     base = root()
     if base is None:
         return None
-    key = hashlib.sha256(f"{folder.url}\n{catalog_id}".encode(errors="surrogatepass")).hexdigest()[:16]
+    key = _digest(f"{folder.place}\n{catalog_id}")
     name = _UNSAFE.sub("-", folder.url.rstrip("/\\").replace("\\", "/").rpartition("/")[2])[:40]
     directory = os.path.join(base, f"{name}-{key}")
     path = os.path.join(directory, _LABEL)
@@ -84,8 +84,10 @@ def directory_of(folder: Folder, catalog_id: str) -> str | None:
                     os.mkdir(part, 0o700)
             if not (_is_private(base) and _is_private(directory)):
                 return None
-            place = _place_of(folder)
-            label = {"catalog": place, "local": folder.local is not None, "id": catalog_id}
+            label = {
+                **{"catalog": _place_of(folder), "local": folder.local is not None},
+                **{"id": catalog_id, "place": _digest(folder.place)},
+            }
             filesystem.publish(path, codec.dumps(label), sync=False)
             _prune(base)
         elif time.time() - os.path.getmtime(path) > 3600:
@@ -99,7 +101,11 @@ def directory_of(folder: Folder, catalog_id: str) -> str | None:
 
 def _place_of(folder: Folder) -> str:
     """Give the URL of a folder without credentials."""
-    return folder.local or re.sub(r"//[^/]*@|[?#].*", "//", folder.url)
+    return folder.local or re.sub(r"[?#].*", "", folder.url)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def known_id(folder: Folder) -> str | None:
@@ -112,7 +118,7 @@ def known_id(folder: Folder) -> str | None:
                 with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                     with open(path, "rb") as file:
                         label = codec.loads(file.read())
-                    if label["catalog"] == _place_of(folder):
+                    if label["place"] == _digest(folder.place):
                         found.append((os.path.getmtime(path), str(label["id"])))
     return max(found, default=(0.0, None))[1]
 

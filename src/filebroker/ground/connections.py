@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,9 @@ _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "http": "aiohttp", "https": "aiohttp"}
 _SERVES_ALL = frozenset({"s3", "s3a", "http", "https", "memory"})
 #: Caches of fsspec.  They are passed by: they give stale files for fresh ones, and half ones after a failure.
 _CACHES = frozenset({"blockcache", "cached", "filecache", "simplecache"})
+#: Options and variables that name a server.
+_SERVER_OPTIONS = frozenset({"account_name", "endpoint", "endpoint_url", "host", "port"})
+_SERVER_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 #: So many connections are kept for whoever asks again.
 _KEPT = 16
 
@@ -50,6 +53,27 @@ class Connection:
 def protocols(url: str) -> list[str]:
     """Give the protocols of a URL, the outermost of a chain such as ``zip::s3://bucket/file`` first."""
     return [part.partition("://")[0] for part in url.split("::")]
+
+
+def server_of(storage_options: Mapping[str, Any]) -> str:
+    """Give what tells the server from others that have a place of the same URL; empty for the protocol's own.
+
+    Raises
+    ------
+    InvalidConfig
+        An environment variable that the options name is not set.
+    """
+    named = sorted(_servers(resolve(storage_options)))
+    variables = [os.environ[name] for name in _SERVER_VARIABLES if os.environ.get(name)]
+    return " ".join(named or variables[:1])
+
+
+def _servers(options: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _servers(value)
+        elif key in _SERVER_OPTIONS:
+            yield str(value)
 
 
 def connect(url: str, storage_options: Mapping[str, Any]) -> Connection:

@@ -93,6 +93,11 @@ class Folder:
             raise NotSupported(f"{self.url} is on a local disk")
         return self.remote
 
+    @property
+    def place(self) -> str:
+        """What distinguishes the folder from others: of a store, its server as well."""
+        return self.url if self.remote is None else self.remote.store.place
+
     def path(self, name: str) -> str:
         """Give the full path of a file in the folder, as the filesystem knows it."""
         root = self.url if self.local is None else self.local

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, cast
 
 from filebroker.ground import secrets
-from filebroker.ground.connections import Connection, connect, protocols
+from filebroker.ground.connections import Connection, connect, protocols, server_of
 from filebroker.ground.errors import MissingStore, StorageError, StoreUnreachable
 from filebroker.ground.retries import Errand, Progress
 from filebroker.ground.store_errors import is_existing
@@ -68,6 +68,12 @@ class Store:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Store, (self.url, self.storage_options)
+
+    @property
+    def place(self) -> str:
+        """The URL, and the server where one is named: what distinguishes the store from others."""
+        server = server_of(self.storage_options)
+        return f"{self.url} at {server}" if server else self.url
 
     @property
     def is_writable(self) -> bool:

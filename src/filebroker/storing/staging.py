@@ -77,6 +77,8 @@ class Staging:
     ----------
     url
         The store's URL.
+    place
+        What distinguishes the store from others of that URL on other servers.
 
     Attributes
     ----------
@@ -84,9 +86,9 @@ class Staging:
         Local path of the directory, which is laid out as a catalog.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, place: str = "") -> None:
         self.url = url.rstrip("/")
-        key = hashlib.sha256(self.url.encode(errors="surrogatepass")).hexdigest()[:16]
+        key = hashlib.sha256((place or self.url).encode(errors="surrogatepass")).hexdigest()[:16]
         label = _UNSAFE.sub("-", self.url.rpartition("/")[2])[:40]
         self.root = os.path.join(_base(), f"{label}-{key}")
 
