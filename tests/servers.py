@@ -263,10 +263,10 @@ class Proxy(_Served):
 
 def _reset(request: web.Request) -> web.Response:
     """Close a connection so that the other side sees it reset, rather than ended."""
-    assert request.transport is not None
-    sock = request.transport.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    request.transport.abort()
+    if request.transport is not None:  # the other side may have gone
+        sock = request.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        request.transport.abort()
     return web.Response()
 
 

@@ -93,6 +93,13 @@ def test_what_was_put_is_given(cache: FileCache, root: Path, key: str, data: byt
     assert not cache.problem
 
 
+def test_keys_that_look_alike_are_kept_apart(cache: FileCache) -> None:
+    keys = ["\ud800", "\ud801", "?", "e\u0301", "\u00e9", "run", "Run", "run "]
+    for key in keys:
+        cache.put(key, repr(key).encode())
+    assert [cache.get(key) for key in keys] == [repr(key).encode() for key in keys]
+
+
 def test_what_is_put_again_replaces_what_was_there(cache: FileCache, root: Path) -> None:
     for data in (b"first", b"second, longer", b"3"):
         cache.put("key", data)
@@ -280,8 +287,10 @@ def test_what_broken_off_writing_left_is_removed_after_an_hour_and_nothing_else(
     assert all(path.exists() for path in (new, entry, folder, *strange))
     filecache._tally = filecache._Tally()
     cache_of(root, "another", 0).put("key", b"data")
-    assert all(path.exists() for path in (new, folder, *strange))
     assert not entry.exists()
+    assert clear(writer.directory) == len(b"data")
+    assert all(path.exists() for path in (folder, *strange))
+    assert not new.exists()
 
 
 @unix
@@ -359,6 +368,24 @@ def test_copies_may_vanish_while_there_is_pruned(root: Path, monkeypatch: pytest
     assert cache.get("new") == bytes(3500)
     assert kept(cache, "abcdefgh") == ""
     assert not cache.problem
+
+
+def test_what_another_process_has_pruned_counts_as_pruned(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = cache_of(root, limit=16_000)
+    for age, key in enumerate("abcdefgh"):
+        cache.put(key, bytes(1500 - HEAD))
+        set_age(cache, key, age)
+    find = filecache._copies_of_all
+
+    def vanishing(*given: str) -> Iterator[Any]:
+        found = list(find(*given))
+        for key in "hg":
+            path_of(cache, key).unlink()
+        yield from found
+
+    monkeypatch.setattr(filecache, "_copies_of_all", vanishing)
+    cache.put("new", bytes(3500 - HEAD))
+    assert kept(cache, "abcdefgh") == "abcdef"
 
 
 def test_what_is_written_may_be_removed_by_another_process(cache: FileCache, monkeypatch: pytest.MonkeyPatch) -> None:

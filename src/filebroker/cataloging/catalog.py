@@ -164,7 +164,7 @@ class Catalog(Runs):
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UnsupportedFormat(
                 f"{self.folder.path(layout.MARKER)} is damaged ({error!r}); the runs beside it are unharmed. "
-                'Replace its content by {"format": 1, "requires": []}'
+                'If this is a copy, go on copying; else replace its content by {"format": 1, "requires": []}'
             ) from error
         if type(version) is not int or version != layout.FORMAT or requires:
             raise UnsupportedFormat(
@@ -507,6 +507,7 @@ def _keep_ledger(catalog: "weakref.ref[Catalog]") -> None:
     there = catalog()
     if there is not None:
         there.library.begin()
+        there.library.sync()  # so that it is known without a request what is there already
         there.library.housekeeper.start()
 
 

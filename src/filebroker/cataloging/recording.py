@@ -15,7 +15,8 @@ from filebroker.finding.library import Library
 from filebroker.ground import codec, filesystem
 from filebroker.ground.cautions import warn
 from filebroker.ground.documents import check, describe, modernise
-from filebroker.ground.errors import DuplicateDocument, LedgerWarning, StorageError, UnknownRun
+from filebroker.ground.errors import DamagedRun, DuplicateDocument, LedgerWarning, StorageError, UnknownRun
+from filebroker.ground.filesystem import Folder
 from filebroker.storing import layout
 from filebroker.storing.recorder import Recorder, Sync
 
@@ -98,7 +99,7 @@ class Recording:
             return
         self._begin_catalog()
         with self._holdings.library.silence():
-            recorded = self._find(uid)
+            recorded = self._find(uid) or self._find_here(start)
         if recorded is not None and recorded.state == "live":
             raise DuplicateDocument(
                 f"the run {uid!r} is being recorded by another process or another catalog object, in "
@@ -131,6 +132,16 @@ class Recording:
                 "the same start time is there",
                 LedgerWarning,
             )
+            return None
+
+    def _find_here(self, start: Mapping[str, Any]) -> Run | None:
+        """Give the run that is in the very directory where one of this start document would be."""
+        directory = layout.run_directory(start)
+        if not os.path.isdir(os.path.join(self._root, directory)):
+            return None
+        try:
+            return Run(Folder(self._root), directory)
+        except (DamagedRun, StorageError):  # who records into it refuses, and says why
             return None
 
     def _announce(self, directory: str) -> None:

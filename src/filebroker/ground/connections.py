@@ -93,7 +93,7 @@ def connect(url: str, storage_options: Mapping[str, Any]) -> Connection:
     secrets = values(resolved)
     transport = _connections.get(url, options, secrets)
     root = type(transport.filesystem)._strip_protocol(url.partition("::")[0])
-    if not root.strip("/") and "memory" not in transport.protocols:
+    if not root.strip("/") and protocols(url)[0] in _PACKAGES:
         raise InvalidConfig(f"{url!r} names no place; it needs a bucket or a directory, as in s3://bucket/beamtime")
     return Connection(transport, root.rstrip("/"), secrets)
 

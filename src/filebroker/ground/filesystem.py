@@ -84,7 +84,8 @@ class Folder:
         return f"<Folder {self.url!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Folder, (self.url, self.storage_options)
+        # What is staged is found on the machine where it is, and in the store by others.
+        return _restored, (self.url, self.storage_options, self.staged)
 
     @property
     def store(self) -> "Remote":
@@ -240,6 +241,12 @@ class Folder:
         if path is not None and os.path.exists(path):
             return True
         return self.remote is not None and path is None and self.remote.exists(name)
+
+
+def _restored(url: str, storage_options: Mapping[str, Any], staged: Staged | None) -> Folder:
+    folder = Folder(url, storage_options)
+    folder.staged = staged
+    return folder
 
 
 def is_url(text: str) -> bool:

@@ -128,16 +128,29 @@ def _check(answer: Any, url: str) -> None:
 
 
 class _Links(HTMLParser):
-    """Collects where the links of a page lead."""
+    """Collects where the links of a page lead, and what they read."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.found: list[tuple[str, str]] = []
+        self._is_open = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Take the target of a link."""
-        if tag == "a":
-            self.found += [value for key, value in attrs if key == "href" and value]
+        target = dict(attrs).get("href")
+        self._is_open = tag == "a" and bool(target)
+        if self._is_open:
+            self.found.append((target or "", ""))
+
+    def handle_data(self, data: str) -> None:
+        """Take the text of a link."""
+        if self._is_open:
+            target, text = self.found[-1]
+            self.found[-1] = (target, text + data)
+
+    def handle_endtag(self, tag: str) -> None:
+        """End a link."""
+        self._is_open = False
 
 
 def _names(page: str, url: str) -> set[str]:
@@ -146,10 +159,11 @@ def _names(page: str, url: str) -> set[str]:
     links.feed(page)
     base = urlsplit(url)
     names: set[str] = set()
-    for link in links.found:
+    for link, text in links.found:
         target = urlsplit(urljoin(url, link))
         name = target.path.removeprefix(base.path)
         is_elsewhere = target.netloc != base.netloc or name == target.path or target.query
         if name and not is_elsewhere and "/" not in name.rstrip("/"):
-            names.add(unquote(name.rstrip("/")) + "/" * name.endswith("/"))
+            is_directory = name.endswith("/") or text.strip().endswith("/")
+            names.add(unquote(name.rstrip("/")) + "/" * is_directory)
     return names

@@ -19,7 +19,7 @@ DEADLINE = 60.0
 _CALLS = 3
 #: Seconds before the second try and between later ones; they double in between.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-#: So many bytes of data a second are to be sent at the least; the deadline is put off accordingly.
+#: So many bytes of data a second are to be sent at the least; a try may take longer than the deadline accordingly.
 _SLOWEST = 128 * 1024
 
 _chance = random.SystemRandom()
@@ -52,12 +52,19 @@ class Progress:
         self._clock = clock
         self._seconds = seconds
         self._furthest = 0
+        self._until = asyncio.get_running_loop().time() + seconds
+
+    @property
+    def is_late(self) -> bool:
+        """Whether there is no time for another try; one that sends much data may still be going on."""
+        return self._clock.expired() or asyncio.get_running_loop().time() >= self._until
 
     def reach(self, count: int) -> None:
         """Tell how many bytes have come in this try; only what is new to all tries counts as progress."""
         if count > self._furthest:
             self._furthest = count
-            self._clock.reschedule(asyncio.get_running_loop().time() + self._seconds)
+            self._until = asyncio.get_running_loop().time() + self._seconds
+            self._clock.reschedule(self._until)
 
 
 @dataclass(frozen=True)
@@ -91,12 +98,12 @@ class Errand:
         StorageError
             Anything else failed; mostly one of its subclasses.
         """
-        seconds = deadline() + self.size / _SLOWEST
+        seconds = deadline()
         tries, failure, cause = 0, Failure(TimeoutError, "nothing"), None  # type: int, Failure, Exception | None
         try:
-            async with asyncio.timeout(seconds) as clock:
+            async with asyncio.timeout(seconds + self.size / _SLOWEST) as clock:
                 progress = Progress(clock, seconds)
-                while tries == 0 or (_is_worth_trying(failure, tries) and not clock.expired()):
+                while tries == 0 or (_is_worth_trying(failure, tries) and not progress.is_late):
                     if tries:
                         await asyncio.sleep(_pause(tries))
                     tries += 1

@@ -63,7 +63,7 @@ class S3Transport(Transport):
                 if not is_absent(error):
                     raise
             else:
-                answer["Body"].close()
+                await answer["Body"].read()  # so that the connection can be used again
                 return True
         found = await self._listed(path, {"MaxKeys": 1}, None)
         return bool(found.files)

@@ -92,7 +92,7 @@ class Transport:
 
     def join(self, root: str, name: str) -> str:
         """Give the path of a name below a directory."""
-        return f"{root}/{name}" if name else root
+        return "/".join(part for part in (root, name) if part)
 
     async def get(self, path: str, start: int, end: int | None, progress: Progress) -> Piece:
         """Read bytes of a file, in one request."""
@@ -125,11 +125,11 @@ class Transport:
             if is_absent(error):
                 return Listing()
             raise
-        prefix = path.rstrip("/") + "/"
+        prefix = f"{path.strip('/')}/".lstrip("/")
         listing = Listing()
         for item in found:
-            name = item["name"].rstrip("/")
-            if not name.startswith(prefix):  # the directory itself, or a file of that name
+            name = item["name"].strip("/")
+            if not name.startswith(prefix) or not name:  # the directory itself, or a file of that name
                 continue
             if item["type"] == "directory":
                 listing.directories.append(name.removeprefix(prefix))
