@@ -196,12 +196,11 @@ class _Handler(BaseHTTPRequestHandler):
         return key
 
     def _send_file(self, key: str) -> None:
-        try:
-            file = open(os.path.join(self.bucket.folder, key), "rb")
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        path = os.path.join(self.bucket.folder, key)
+        if not os.path.isfile(path):
             self._answer(404, "<Error><Code>NoSuchKey</Code><Message>There is none.</Message></Error>")
             return
-        with file:
+        with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             asked = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
             start = int(asked[1]) if asked else 0
@@ -236,13 +235,20 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 256
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a client that ends closes its connections
+            super().handle_error(request, client_address)
+
+
 def main(folder: str, log: str, delay: str) -> None:
     """Serve until this process is killed."""
     _Handler.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     _Handler.delay = float(delay)
     _Handler.buckets = {name: _Bucket(os.path.join(folder, name)) for name in os.listdir(folder)}
-    ThreadingHTTPServer.request_queue_size = 256
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = _Server(("127.0.0.1", 0), _Handler)
     print(server.server_address[1], flush=True)
     server.serve_forever()
 

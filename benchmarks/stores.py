@@ -33,7 +33,9 @@ from questions import BY_NAME
 DELAY = 0.03
 _CACHE, _STAGING = "FILEBROKER_CACHE", "FILEBROKER_STAGING"
 _ROUNDS = 5
-_PROBE = "import json, sys, stores; print(json.dumps(stores.PROBES[sys.argv[1]](*json.loads(sys.argv[2]))))"
+_PROBE = (
+    "import json, sys, pandas, s3fs, stores; print(json.dumps(stores.PROBES[sys.argv[1]](*json.loads(sys.argv[2]))))"
+)
 
 
 class Place(NamedTuple):
@@ -57,7 +59,7 @@ class Place(NamedTuple):
         os.environ[_CACHE] = tempfile.mkdtemp(dir=self.scratch)
 
 
-# -- what new processes do
+# -- what new processes do, after their imports
 
 
 def _open(endpoint: Endpoint, bucket: str) -> Broker:
@@ -75,7 +77,7 @@ def _used(address: str, log: str, bucket: str) -> dict[str, Cost]:
     endpoint = Endpoint(address, log)
     db = _open(endpoint, bucket)
     header = db[-1]
-    question = BY_NAME["plan"] if "plan" in BY_NAME else next(iter(BY_NAME.values()))
+    question = BY_NAME["word"]
     tasks: dict[str, Callable[[], object]] = {
         "db[-1].table()": header.table,
         "db[-1].table() again": lambda: db[-1].table(),

@@ -78,12 +78,22 @@ def options_for(endpoint: str) -> dict[str, Any]:
 def new_bucket(endpoint: str) -> str:
     """Make a bucket on an S3 server; give its name."""
     name = f"filebroker-{uuid.uuid4().hex[:12]}"
-    client = boto3.client(
-        "s3", endpoint_url=endpoint, aws_access_key_id=KEY, aws_secret_access_key=SECRET, region_name="us-east-1"
-    )
-    with contextlib.closing(client):
+    with _client(endpoint) as client:
         client.create_bucket(Bucket=name)
     return name
+
+
+def delete_bucket(endpoint: str, name: str) -> None:
+    """Delete a bucket, and all that is in it."""
+    with _client(endpoint) as client:
+        for item in client.list_objects_v2(Bucket=name).get("Contents", []):
+            client.delete_object(Bucket=name, Key=item["Key"])
+        client.delete_bucket(Bucket=name)
+
+
+def _client(endpoint: str) -> contextlib.closing[Any]:
+    options = {"aws_access_key_id": KEY, "aws_secret_access_key": SECRET, "region_name": "us-east-1"}
+    return contextlib.closing(boto3.client("s3", endpoint_url=endpoint, **options))
 
 
 class _Served:

@@ -10,6 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,17 +29,19 @@ from equality import first_difference, same
 from factories import T0
 from filebroker import (
     Broker,
-    Catalog,
     CatalogNotFound,
     DuplicateDocument,
     ReadOnlyCatalog,
-    RunNotFound,
+    RecoveryWarning,
+    StoreUnreachable,
+    UploadWarning,
     temp,
 )
+from filebroker.ground.stores import Store
 from filebroker.queries import TextQuery, TimeRange
 from filebroker.storing.recorder import Recorder
 from filebroker.storing.uploader import Uploader
-from servers import WebServer, new_bucket, options_for
+from servers import Proxy, WebServer, new_bucket, options_for
 
 Pair = tuple[str, dict[str, Any]]
 DAY = 86400.0
@@ -555,3 +559,161 @@ def test_pythons_own_web_server_will_do(recorded: Recorded, own_home: Path) -> N
             assert len(db.v2) == len(recorded.runs)
         finally:
             served.kill()
+
+
+# -- recording
+
+
+@pytest.fixture
+def proxy(s3_endpoint: str) -> Iterator[Proxy]:
+    with Proxy(s3_endpoint) as made:
+        yield made
+
+
+def behind(proxy: Proxy, endpoint: str, homes: Path) -> Place:
+    """Give a place in S3 behind a proxy."""
+    place = make_place("s3", homes, endpoint)
+    return dataclasses.replace(place, options=options_for(proxy.url))
+
+
+def test_recording_waits_for_no_request(
+    proxy: Proxy, s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = behind(proxy, s3_endpoint, tmp_path / "homes")
+    db = place.open()
+    monkeypatch.setenv("FILEBROKER_TIMEOUT", "1")
+    proxy.fault("", "hang")
+    askers = set()
+    run = Store._run
+
+    def noting(self: Store, *args: Any, **options: Any) -> Any:
+        askers.add(threading.current_thread())
+        return run(self, *args, **options)
+
+    monkeypatch.setattr(Store, "_run", noting)
+    engine, hw = RunEngine(), sim.hw()
+    emitted: list[Pair] = []
+    engine.subscribe(db.insert)
+    engine.subscribe(lambda name, doc: emitted.append((name, doc)))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UploadWarning)
+        engine(bp.scan([hw.det], hw.motor, -1, 1, 5))
+        engine(bp.count([hw.det], num=3))
+    assert {item.category for item in told} <= {UploadWarning}
+    assert threading.main_thread() not in askers
+    with warnings.catch_warnings(), pytest.raises(StoreUnreachable, match="is not uploaded yet, and safe in"):
+        warnings.simplefilter("ignore", UploadWarning)
+        db.catalog.flush(1.5)
+    assert askers
+    proxy.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UploadWarning)
+        db.catalog.flush(60)
+    assert not db.catalog.folder.names("_live")
+    elsewhere = place.open("elsewhere", read_only=True)
+    assert len(elsewhere.v2) == 2
+    found = [*texts(elsewhere[1].plain_documents()), *texts(elsewhere[2].plain_documents())]
+    assert in_any_order(found) == in_any_order(texts(emitted))
+    db.close()
+
+
+_RECORDER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import factories
+from filebroker import Broker
+from filebroker.storing.recorder import Recorder
+Recorder.__init__.__kwdefaults__["segment_documents"] = 10
+db = Broker(sys.argv[2], storage_options={"key": "testing", "secret": "testing", "endpoint_url": sys.argv[3]})
+begun = factories.start(uid=sys.argv[4])
+described = factories.descriptor(begun, uid="described")
+db.insert("start", begun)
+db.insert("descriptor", described)
+for number in range(1, 36):
+    db.insert("event", factories.event(described, number, {"det": number / 8}))
+if sys.argv[5] == "flush":
+    db.catalog.flush(60)
+print("acknowledged", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def recorder_process(place: Place, uid: str, deed: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """Have another process on this machine record a long run; it is killed at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _RECORDER, os.path.dirname(__file__), place.url, place.options["endpoint_url"], uid, deed],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"HOME": str(place.homes / "here")},
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"acknowledged\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("deed", ["", "flush"])
+def test_nothing_is_lost_when_the_recording_process_is_killed(deed: str, s3_endpoint: str, tmp_path: Path) -> None:
+    place = make_place("s3", tmp_path / "homes", s3_endpoint)
+    (place.homes / "here").mkdir()
+    with recorder_process(place, "flong", deed):
+        pass
+    if deed:  # another machine sees what was up
+        assert len(list(place.open("elsewhere", read_only=True)["flong"].events())) == 35
+    with pytest.warns(RecoveryWarning, match="was cut short; its 37 documents were sealed"):
+        db = place.open()
+    db.catalog.flush(60)
+    other = place.open("another", read_only=True)
+    assert other["flong"].state == "interrupted"
+    assert other["flong"].table()["det"].tolist() == [number / 8 for number in range(1, 36)]
+    assert not db.catalog.folder.names("_live")
+    db.close()
+
+
+def test_readers_elsewhere_see_a_long_run_grow(
+    s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(Recorder.__init__.__kwdefaults__, "segment_documents", 10)
+    place = make_place("s3", tmp_path / "homes", s3_endpoint)
+    db = place.open()
+    begun = factories.start(uid="flong")
+    described = factories.descriptor(begun)
+    insert_all(db, [[("start", begun), ("descriptor", described)]])
+    other = None
+    for number in range(1, 40):
+        db.insert("event", factories.event(described, number, {"det": number / 8}))
+        if number % 13 == 0:
+            db.catalog.flush(60)
+            other = other or place.open("elsewhere", read_only=True)
+            settle(other)
+            assert other["flong"].state == "live"
+            assert len(other["flong"].table()) == number
+    db.insert("stop", factories.stop(begun, {"primary": 39}))
+    db.catalog.flush(60)
+    assert other is not None
+    settle(other)
+    assert other["flong"].state == "sealed"
+    assert other[-1].table()["det"].tolist() == [number / 8 for number in range(1, 40)]
+    db.close()
+
+
+def test_of_two_machines_that_record_one_uid_one_wins(s3_endpoint: str, tmp_path: Path) -> None:
+    place = make_place("s3", tmp_path / "homes", s3_endpoint)
+    first, second = place.open("here"), place.open("there")
+    documents = [factories.run(number + 2, uid="fcontested", sample=f"of {number}") for number in range(2)]
+    insert_all(first, documents[:1])
+    insert_all(second, documents[1:])
+    first.catalog.flush(60)
+    with pytest.warns(UploadWarning, match="fcontested"):
+        second.catalog.flush(60)
+    for reader in (first, place.open("elsewhere", read_only=True)):
+        assert [header.start["sample"] for header in reader()] == ["of 0"]
+        assert len(reader["fcontested"].table()) == 2
+    aside = [path for path in (place.homes / "there").rglob("documents.jsonl") if "_conflicts" in str(path)]
+    assert len(aside) == 1
+    first.close()
+    second.close()

@@ -24,7 +24,7 @@ Document = dict[str, Any]
 def documents(*starts: Document, stop: Document | None = None) -> list[Documents]:
     """Give runs of these start documents, as the manifest has them."""
     raw_stop = b"" if stop is None else codec.dumps(stop)
-    return [Documents(Entry(row, "", "live", "", None), codec.dumps(one), raw_stop) for row, one in enumerate(starts)]
+    return [Documents(Entry(row, "", 0, "live", "", None), codec.dumps(one), raw_stop) for row, one in enumerate(starts)]
 
 
 def runs(*keys: Document, stop: Document | None = None) -> list[Documents]:

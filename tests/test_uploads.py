@@ -18,7 +18,14 @@ from event_model import sanitize_doc
 import factories
 from filebroker.finding.ledger import LOGS, SNAPSHOTS, Ledger
 from filebroker.finding.records import from_line, record_of
-from filebroker.ground.errors import AccessDenied, DamagedRun, NothingRecorded, StorageError, StoreUnreachable
+from filebroker.ground.errors import (
+    AccessDenied,
+    DamagedRun,
+    MissingStore,
+    NothingRecorded,
+    StorageError,
+    StoreUnreachable,
+)
 from filebroker.ground.filesystem import Folder
 from filebroker.ground.locks import FileLock
 from filebroker.ground.stores import Store
@@ -259,6 +266,12 @@ def at_once(monkeypatch):
     monkeypatch.setattr(uploads, "_JOURNAL_REST", 0.0)
 
 
+@pytest.fixture
+def in_order(monkeypatch):
+    """Requests come in one order, so that the n-th is the same each time."""
+    monkeypatch.setattr(uploader_module, "AT_ONCE", 1)
+
+
 # ------------------------------------------------------------------------------------------- what goes up
 
 
@@ -286,6 +299,7 @@ def test_readers_elsewhere_see_a_long_run_grow(url, staging):
     assert counts == list(range(1, len(RUNS[LONG]) + 1))
 
 
+@pytest.mark.usefixtures("in_order")
 def test_every_state_between_two_requests_is_a_prefix(url, staging, local_files):
     store = Faulty(Store(url))
     store.look = lambda: check_view(url)
@@ -301,6 +315,7 @@ def count_requests(monkeypatch):
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.usefixtures("in_order")
 def test_kill_at_every_request_loses_nothing_and_shows_no_half_run(after, staging, local_files, monkeypatch):
     total = count_requests(monkeypatch)
     assert total > 35
@@ -339,6 +354,7 @@ def check_view_recovered(url, place, number):
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["request-lost", "answer-lost"])
+@pytest.mark.usefixtures("in_order")
 def test_failure_of_any_request_is_made_good(after, staging, local_files, monkeypatch):
     total = count_requests(monkeypatch)
     for number in range(total):
@@ -532,6 +548,7 @@ def test_marker_of_somebody_else_counts(url, staging):
     assert len(Store(url).names(SNAPSHOTS)) == 1
 
 
+@pytest.mark.usefixtures("in_order")
 def test_uploaders_of_one_staging_take_turns(url, staging, local_files):
     store = Faulty(Store(url))
     store.look = lambda: check_view(url)
@@ -699,6 +716,232 @@ def test_store_without_conditional_writes_is_warned_of_once(url, staging):
     second.attempt()
     assert len([text for text in first.take_warnings() if "conditional writes" in text]) == 1
     assert first.take_warnings() == second.take_warnings() == []
+
+
+# ------------------------------------------------------------------------------------------- several at a time
+
+MANY = 20
+
+
+class Crowded(Faulty):
+    """A store that can be used by several threads, and knows how many are in it with requests about runs."""
+
+    def __init__(self, store):
+        super().__init__(store)
+        self.mutex = threading.Lock()
+        self.inside = self.most = 0
+        self.before = lambda name, file: None
+
+    def _request(self, name, *arguments):
+        file = str(arguments[0])
+        with self.mutex:
+            self.log.append((name, file))
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+        try:
+            self.before(name, file)
+            return getattr(self.store, name)(*arguments)
+        finally:
+            with self.mutex:
+                self.inside -= 1
+
+
+def record_many(staging, count=MANY):
+    """Record small runs; give their directories, the oldest first."""
+    make_catalog(staging)
+    recording = Recording(staging)
+    for number in range(count):
+        recording.record(factories.run(2, uid=f"many-{number:02d}", time=factories.T0 + number))
+    return staging.runs()
+
+
+def states(url, directories):
+    return [seen(url, directory)[0] for directory in directories]
+
+
+def test_several_runs_go_up_at_a_time_and_then_the_logs(url, staging):
+    directories = record_many(staging)
+    store, together = Crowded(Store(url)), threading.Barrier(uploader_module.AT_ONCE)
+
+    def before(name, file):
+        if name == "create" and file.startswith(layout.LIVE) and len(store.log) <= 2 * uploader_module.AT_ONCE:
+            together.wait(30)  # breaks unless so many runs begin at the same time
+        if file.startswith(LOGS):
+            assert store.inside == 1
+            assert set(states(url, directories)) == {"sealed"}
+
+    store.before = before
+    uploader = Uploader(staging, store)
+    uploader.attempt()
+    assert uploader.problem is None
+    assert store.most == uploader_module.AT_ONCE
+    assert staging.runs() == []
+    assert len(records(url)) == 2 * MANY
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("filebroker-uploads")]
+
+
+def test_order_within_each_run_is_kept(url, staging):
+    directories = record_many(staging)
+    store = Crowded(Store(url))
+    Uploader(staging, store).attempt()
+    for directory in directories:
+        claim = f"{layout.LIVE}/{layout.lock_name_of(directory)}"
+        mine = [(name, file) for name, file in store.log if file.startswith((directory, claim))]
+        assert [name for name, _ in mine] == ["create", "tree", "create", "create"]
+        assert [file.removeprefix(directory) for _, file in mine] == [
+            *(claim, ""),
+            *("/primary/00000.parquet", f"/{layout.DOCUMENTS}"),
+        ]
+
+
+@pytest.mark.parametrize("kind", [StoreUnreachable, AccessDenied, MissingStore])
+def test_store_that_is_away_is_not_asked_about_every_run(kind, url, staging):
+    directories = record_many(staging, 3 * MANY)
+    store, refused = Crowded(Store(url)), threading.Event()
+    uploader = Uploader(staging, store)
+
+    def refuse(name, file):
+        if file.startswith(directories[5]):
+            refused.set()
+            raise kind("away")
+        if name == "create" and refused.is_set():
+            time.sleep(0.05)  # so that none of the others is through with all of them before that is known
+
+    store.before = refuse
+    uploader.attempt()
+    assert isinstance(uploader.problem, kind)
+    begun = {file for name, file in store.log if name == "create" and file.startswith(layout.LIVE)}
+    assert len(begun) < 2 * MANY
+    assert directories[5] in staging.runs()
+    check_announced(url)
+    store.before = lambda *_: (_ for _ in ()).throw(kind("away"))
+    store.log.clear()
+    uploader.attempt()
+    assert len(store.log) <= uploader_module.AT_ONCE
+    heir = Uploader(staging, Store(url))
+    heir.attempt()
+    assert heir.problem is None
+    assert set(states(url, directories)) == {"sealed"}
+    assert len(records(url)) == 6 * MANY
+
+
+def check_announced(url):
+    """Look that whatever the ledger says is true."""
+    for record in records(url):
+        assert seen(url, record.path)[0] in {"live": ("live", "sealed"), "sealed": ("sealed",)}[record.state]
+
+
+def test_runs_that_fail_keep_no_others_from_going_up(url, staging):
+    directories = record_many(staging)
+    bad = set(directories[3::6])
+    store = Crowded(Store(url))
+
+    def refuse(name, file):
+        if file[: len(directories[0])] in bad:
+            raise StorageError(f"too large: {file}")
+
+    store.before = refuse
+    uploader = Uploader(staging, store)
+    uploader.attempt()
+    assert directories[3] in str(uploader.problem)  # the oldest, whichever failed first
+    assert set(staging.runs()) == bad
+    assert {directory for directory in directories if seen(url, directory)[0] != "sealed"} == bad
+    check_announced(url)
+    assert {record.path for record in records(url)} == set(directories[:3])  # what comes after a line that waits, waits
+    store.before = lambda *_: None
+    uploader.attempt()
+    assert uploader.problem is None
+    assert len(records(url)) == 2 * MANY
+
+
+def test_runs_that_others_recorded_are_all_put_aside(url, tmp_path, monkeypatch):
+    first, second = (others(tmp_path, monkeypatch, url, name) for name in ("first", "second"))
+    directories = record_many(first)
+    Uploader(first, Store(url)).attempt()
+    before = files_in(Store(url))
+    assert record_many(second) == directories  # with uids of their own in all other documents
+    uploader = Uploader(second, Store(url))
+    uploader.attempt()
+    assert uploader.problem is None
+    assert len(uploader.take_warnings()) == MANY
+    assert all(os.path.exists(second.place_aside(directory)) for directory in directories)
+    assert second.runs() == second.claimed() == []
+    after = files_in(Store(url))
+    assert {name: after.get(name) for name in before} == before
+    assert len(records(url)) == 2 * MANY
+
+
+def test_death_in_the_middle_of_several_runs_loses_none(staging, tmp_path, monkeypatch):
+    for number in range(3, 5 * MANY, 19):
+        url = new_url()
+        place = others(tmp_path, monkeypatch, url, url[9:])
+        directories = record_many(place)
+        store = Crowded(Store(url))
+
+        def die(name, file, store=store, number=number):
+            if len(store.log) > number:
+                raise Death
+
+        store.before = die
+        with pytest.raises(Death):
+            Uploader(place, store).attempt()
+        assert set(states(url, directories)) <= {"absent", "live", "sealed"}
+        check_announced(url)
+        heir = Uploader(place, Store(url))
+        heir.attempt()
+        assert heir.problem is None
+        assert heir.take_warnings() == []
+        assert set(states(url, directories)) == {"sealed"}
+        assert not Store(url).tree(layout.LIVE)
+        assert len(records(url)) == 2 * MANY
+
+
+def test_closing_stops_a_round_between_two_runs(url, staging):
+    directories = record_many(staging)
+    store = Crowded(Store(url))
+    uploader = Uploader(staging, store)
+    go_on = threading.Event()
+    store.before = lambda name, file: file.startswith(layout.LIVE) and go_on.wait(30)
+    uploader.wake()
+    text = uploader.close(0.05)
+    assert "not all was uploaded" in text
+    thread = uploader._thread
+    go_on.set()
+    thread.join(30)
+    assert "was closed" in str(uploader.problem)
+    assert states(url, directories).count("sealed") <= uploader_module.AT_ONCE
+    check_announced(url)
+    heir = Uploader(staging, Store(url))
+    heir.attempt()
+    assert set(states(url, directories)) == {"sealed"}
+
+
+def test_one_thread_is_enough_where_no_more_can_be_had(url, staging, monkeypatch):
+    directories = record_many(staging)
+    uploader = Uploader(staging, Store(url))
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        uploader.attempt()
+    assert uploader.problem is None
+    assert set(states(url, directories)) == {"sealed"}
+
+
+def test_many_runs_go_up_to_a_real_store_at_a_time(s3_endpoint, tmp_path, monkeypatch):
+    with Proxy(s3_endpoint, delay=0.03) as proxy:
+        url = f"s3://{new_bucket(s3_endpoint)}"
+        store = Store(url, options_for(proxy.url))
+        staging = others(tmp_path, monkeypatch, url, "s3")
+        directories = record_many(staging)
+        uploader = Uploader(staging, store)
+        uploader.flush(60)
+        assert proxy.most_at_once > uploader_module.AT_ONCE // 2
+        assert uploader.close(30) == ""
+    files = Store(url, options_for(s3_endpoint)).tree("")
+    assert sum(name.endswith(layout.DOCUMENTS) for name in files) == len(directories)
 
 
 # ------------------------------------------------------------------------------------------- logs

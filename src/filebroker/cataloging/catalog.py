@@ -95,7 +95,7 @@ class Catalog(Runs):
         self._id: str | None = None
         self._library: Library | None = None
         self._was_offline = False
-        self._shelf = Shelf(self.folder)
+        self._shelf = Shelf()
         self._recording: Recording | None = None
         self._outbox = self._make_outbox()
         self._mutex = threading.RLock()
@@ -422,11 +422,11 @@ class Catalog(Runs):
         return Search(library)
 
     def _open(self, entry: Entry) -> Run | None:
-        return self._shelf.open(self.library, entry, str(self._id))
+        return self._shelf.open(self.folder, self.library, entry, str(self._id))
 
     def _together(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Give entries one after another, and read what is in a store of many at once."""
-        return self._shelf.together(self.library, entries, str(self._id))
+        return self._shelf.together(self.folder, self.library, entries, str(self._id))
 
     def refresh(self) -> Survey:
         """Look through the run directories for runs that were copied there, or removed, by hand.

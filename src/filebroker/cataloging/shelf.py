@@ -22,16 +22,9 @@ _MOST_TOGETHER = 64
 
 
 class Shelf:
-    """The runs of a catalog that were opened.
+    """The runs of a catalog that were opened."""
 
-    Parameters
-    ----------
-    folder
-        The catalog's folder.
-    """
-
-    def __init__(self, folder: Folder) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
         self._runs: OrderedDict[str, tuple[Run, int]] = OrderedDict()
         self._kept_bytes = 0
         self._unreadable: set[str] = set()
@@ -42,18 +35,18 @@ class Shelf:
         """Begin anew in a forked child."""
         self._mutex = threading.RLock()
 
-    def take(self, directory: str) -> Run | None:
+    def _take(self, folder: Folder, directory: str) -> Run | None:
         """Give the run in a directory, or warn that it cannot be read."""
         with self._mutex:
             if directory in self._runs:
                 self._runs.move_to_end(directory)
                 return self._runs[directory][0]
         try:
-            run = Run(self._folder, directory)
+            run = Run(folder, directory)
         except NothingRecorded:  # a copy in the making
             return None
         except (DamagedRun, UnsupportedFormat, StorageError) as error:
-            if self._folder.remote is not None and isinstance(error, StorageError):
+            if folder.remote is not None and isinstance(error, StorageError):
                 raise  # the store failed, and nothing is known of the run
             if directory not in self._unreadable:
                 self._unreadable.add(directory)
@@ -78,11 +71,13 @@ class Shelf:
 
     # -- runs of a store, of which much is known before they are read
 
-    def open(self, library: Library, entry: Entry, version: str) -> Run | None:
+    def open(self, folder: Folder, library: Library, entry: Entry, version: str) -> Run | None:
         """Give a run; of one in a store no file is read before more is asked than the library knows.
 
         Parameters
         ----------
+        folder
+            The catalog's folder.
         library
             What is known of the catalog's runs.
         entry
@@ -90,37 +85,39 @@ class Shelf:
         version
             What distinguishes its catalog from others that were in the same place.
         """
-        if self._can_wait(entry):
-            self._expect(library, [entry], version, None)
-        return self.take(entry.path)
+        if self._can_wait(folder, entry):
+            self._expect(folder, library, [entry], version, None)
+        return self._take(folder, entry.path)
 
-    def together(self, library: Library, entries: Iterable[Entry], version: str) -> Iterator[Entry]:
+    def together(self, folder: Folder, library: Library, entries: Iterable[Entry], version: str) -> Iterator[Entry]:
         """Give entries one after another; what is read of runs of a store is read of many at once.
 
         Parameters
         ----------
-        library, version
+        folder, library, version
             As for `open`.
         entries
             The runs.
         """
-        if self._folder.remote is None:
+        if folder.remote is None:
             yield from entries
             return
-        left, size, convoy = iter(entries), 1, Convoy(self._folder.remote)
+        left, size, convoy = iter(entries), 1, Convoy(folder.remote)
         while chunk := list(islice(left, size)):
-            self._expect(library, [entry for entry in chunk if self._can_wait(entry)], version, convoy)
+            self._expect(folder, library, [entry for entry in chunk if self._can_wait(folder, entry)], version, convoy)
             yield from chunk
             size = min(4 * size, _MOST_TOGETHER)
 
-    def _can_wait(self, entry: Entry) -> bool:
-        is_elsewhere = self._folder.remote is not None and self._folder.on_disk(entry.path) is None
+    def _can_wait(self, folder: Folder, entry: Entry) -> bool:
+        is_elsewhere = folder.remote is not None and folder.on_disk(entry.path) is None
         return is_elsewhere and entry.state == "sealed" and entry.path not in self._runs
 
-    def _expect(self, library: Library, entries: Sequence[Entry], version: str, convoy: Convoy | None) -> None:
+    def _expect(
+        self, folder: Folder, library: Library, entries: Sequence[Entry], version: str, convoy: Convoy | None
+    ) -> None:
         """Make runs of a store of what is known of them."""
         for item in library.ask(Manifest.documents, [entry.row for entry in entries]):
             known = Known(f"{version}.{item.entry.revision}", item.raw_start, item.raw_stop)
             if convoy is not None:
                 convoy.join(item.entry.path, known.version)
-            self._keep(Run(self._folder, item.entry.path, known, convoy))
+            self._keep(Run(folder, item.entry.path, known, convoy))

@@ -39,7 +39,7 @@ class S3Transport(Transport):
             if is_beyond_end(error):
                 return Piece(b"", 0 if start == 0 else None)
             raise
-        data = await _drained(answer["Body"], answer.get("ContentLength") or 0, progress)
+        data = await _drained(answer, progress)
         total = answer.get("ContentRange", "").rpartition("/")[2]
         return Piece(data, int(total) if total.isdigit() else None, answer.get("ETag", ""))
 
@@ -63,7 +63,7 @@ class S3Transport(Transport):
                 if not is_absent(error):
                     raise
             else:
-                await answer["Body"].read()  # so that the connection can be used again
+                await _drained(answer)
                 return True
         found = await self._listed(path, {"MaxKeys": 1}, None)
         return bool(found.files)
@@ -122,10 +122,11 @@ def _raise_first(errors: list[dict[str, Any]]) -> None:
             raise _Refusal(error)
 
 
-async def _drained(body: Any, size: int, progress: Progress) -> bytes:
-    """Take all of an answer."""
+async def _drained(answer: dict[str, Any], progress: Progress | None = None) -> bytes:
+    """Take all of an answer, so that its connection can be used again; close that if it breaks off."""
+    body = answer["Body"]
     try:
-        if size <= _SIP:
+        if progress is None or answer.get("ContentLength", 0) <= _SIP:
             data: bytes = await body.read()
             return data
         sips = []

@@ -1,11 +1,11 @@
 """Reading one run from its files, sealed or live, whole or damaged."""
 
-import contextlib
 import errno
 import hashlib
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from contextlib import closing
+from functools import cached_property, partial
 from itertools import pairwise
 from operator import itemgetter
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from filebroker.storing.convoys import SMALL_PAGE_BYTES, Convoy, is_entry, is_pa
 from filebroker.storing.journal import HEAD, Line, Lines, SlimLine, read_lines
 from filebroker.storing.pages import Page
 from filebroker.storing.parquet import Columns, PageFile, footer_seal
-from filebroker.storing.ranges import RemoteFile
+from filebroker.storing.ranges import RemoteFile, ahead
 from filebroker.storing.sealing import FileEntry, Segment
 from filebroker.storing.streams import Streams
 from filebroker.storing.tables import to_table
@@ -30,8 +30,8 @@ _FEATURES: frozenset[str] = frozenset()
 _WHOLE_CHECK_BYTES = 1 << 20
 #: A live run's files may be replaced while they are read; so often reading starts again.
 _ATTEMPTS = 20
-#: So many pages of a stream are fetched from a store at once.
-_PAGES_AHEAD = 16
+#: So many small pages of a stream are fetched from a store at once, and so many large ones.
+_PAGES_AHEAD, _PAGES_AT_ONCE = 16, 3
 #: Of a live run with more large pages none of them is held open; so much is never merged when it is sealed.
 _HELD_PAGES = 64
 
@@ -192,6 +192,8 @@ class RunFiles:
                     return False
                 self.damage.append(f"{name} is missing")
             except StorageError as error:
+                if self._is_no_damage(error):
+                    raise
                 self.damage.append(str(error))
         self._unstarted = not self._lines and not self.damage and numbers in ([], [0]) and not committed
         # Sealing removes the segments after documents.jsonl appeared.
@@ -260,8 +262,7 @@ class RunFiles:
                 for entry in self.files:
                     is_small = entry["bytes"] <= _WHOLE_CHECK_BYTES
                     if entry["path"] not in self._held and (is_small or large <= _HELD_PAGES):
-                        with contextlib.suppress(DamagedRun, StorageError):  # reported when it is read
-                            self._held[entry["path"]] = self._open_page(entry)
+                        self._try_to_hold(entry)
             except FileNotFoundError:  # merged with others, or sealed; else it is missing, and reported when read
                 if not self.folder.exists(self._path(layout.DOCUMENTS)):
                     return
@@ -270,6 +271,21 @@ class RunFiles:
                     self.__dict__.pop(derived, None)
             else:
                 return
+
+    def _try_to_hold(self, entry: FileEntry) -> None:
+        try:
+            self._held[entry["path"]] = self._open_page(entry)
+        except (DamagedRun, StorageError) as error:  # which is reported when it is read
+            if isinstance(error, StorageError) and self._is_elsewhere:
+                raise
+
+    @property
+    def _is_elsewhere(self) -> bool:
+        return self.folder.on_disk(self.directory) is None
+
+    def _is_no_damage(self, error: StorageError) -> bool:
+        """Tell whether an error says nothing about the run: no more files can be opened, or its store failed."""
+        return self._is_elsewhere or error.errno in (errno.EMFILE, errno.ENFILE)
 
     # -- documents
 
@@ -376,12 +392,10 @@ class RunFiles:
         """
         self.hold()
         entries = self._entries(stream)
-        for position, entry in enumerate(entries):
-            if position % _PAGES_AHEAD == 0:
-                self._fetch_ahead(stream, entries[position : position + _PAGES_AHEAD])
-            page = self._read_page(entry, columns, keys)
-            if page is not None:
-                yield page
+        for position in range(0, len(entries), _PAGES_AHEAD):
+            some = entries[position : position + _PAGES_AHEAD]
+            self._fetch_ahead(stream, some)
+            yield from self._read_pages(some, columns, keys)
         buffer = self._journalled.buffers.get(stream) if self._has_journalled else None
         if buffer is not None:
             wanted = keys if columns in ("data", "shown") else None
@@ -407,13 +421,22 @@ class RunFiles:
                 raise StorageError(
                     errno.ENOENT, f"the run in {self._where} was sealed while it was read; read it again"
                 ) from error
-            if isinstance(error, StorageError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            if isinstance(error, StorageError) and self._is_no_damage(error):
                 raise
             problem = str(error) if isinstance(error, FilebrokerError) else f"{entry['path']} is missing"
             problem += f" ({entry['rows']} events of stream {entry['stream']!r})"
             if problem not in self.damage:
                 self.damage.append(problem)
             return None
+
+    def _read_pages(self, entries: Sequence[FileEntry], columns: Columns, keys: Sequence[str] | None) -> Iterator[Page]:
+        """Give the pages that can be read, those of a store while the next ones are fetched."""
+        tasks = [partial(self._read_page, entry, columns, keys) for entry in entries]
+        if self.folder.remote is None:
+            yield from filter(None, (task() for task in tasks))
+            return
+        with closing(ahead(tasks, _PAGES_AT_ONCE)) as pages:
+            yield from filter(None, pages)
 
     def _read_checked(self, entry: FileEntry, columns: Columns, keys: Sequence[str] | None) -> Page:
         try:

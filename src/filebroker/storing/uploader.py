@@ -11,17 +11,11 @@ import weakref
 from collections.abc import Callable
 
 from filebroker.ground import forks
-from filebroker.ground.errors import (
-    AccessDenied,
-    DuplicateDocument,
-    FilebrokerError,
-    MissingStore,
-    StorageError,
-    StoreUnreachable,
-)
+from filebroker.ground.errors import DuplicateDocument, FilebrokerError, StorageError, StoreUnreachable
 from filebroker.ground.locks import FileLock
 from filebroker.ground.stores import Store
 from filebroker.storing.ledger_uploads import LedgerUpload
+from filebroker.storing.rounds import GENERAL, Round
 from filebroker.storing.staging import Staging
 from filebroker.storing.uploads import Upload
 
@@ -31,11 +25,11 @@ PERIOD = 5.0
 BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
 #: So often it is looked whether another process has done with its round.
 _LOCK_PAUSE = 0.5
+#: So many runs go up at a time.
+AT_ONCE = 8
 #: So long the interpreter's exit waits.
 EXIT_SECONDS = 30.0
 
-#: Errors that the next run would meet as well.
-_GENERAL = (StoreUnreachable, AccessDenied, MissingStore)
 _all: "weakref.WeakSet[Uploader]" = weakref.WeakSet()
 #: Stores without conditional writes that were warned of in this process.
 _careless: set[str] = set()
@@ -125,7 +119,7 @@ class Uploader:
         problem, waiting = self.problem, self._waiting()
         if problem is None:
             raise StoreUnreachable(f"not all was uploaded{f' after {timeout:g} s' if timeout else ''}; {waiting}")
-        kind = type(problem) if isinstance(problem, _GENERAL) else StorageError
+        kind = type(problem) if isinstance(problem, GENERAL) else StorageError
         raise kind(f"{problem}; {waiting}") from problem
 
     def _await(self, mine: int, failures: int, deadline: float | None) -> bool:
@@ -297,7 +291,7 @@ class Uploader:
             self._look_at_store()
             ledger.send_fixed()
             done, blocked, problem = self._advance_all(patient)
-            if isinstance(problem, _GENERAL) and not done:
+            if isinstance(problem, GENERAL) and not done:
                 return problem  # what comes now would meet the same
             ledger.send_logs(sizes, blocked, closing=self._closing)
         finally:
@@ -321,50 +315,54 @@ class Uploader:
 
     def _advance_all(self, patient: bool) -> tuple[list[str], list[str], Exception | None]:
         """Bring every run as far up as it goes: those that are up, those that are not, and why."""
+        # Oldest first, but one that failed does not keep others from their turn.
+        runs = sorted(self.staging.runs(), key=lambda run: (self._attempts.get(run, 0), run))
+        uploads = [self._uploads.setdefault(run, Upload(self.staging, self._store, run)) for run in runs]
+        before = sum(upload.sent for upload in uploads)
+        outcomes = Round(uploads, lambda: self._closed, patient=patient).go(AT_ONCE)
+        self._sent += sum(upload.sent for upload in uploads) - before
+        problem = next((outcome for outcome in outcomes if isinstance(outcome, GENERAL)), None)
+        if problem is None and None in outcomes:
+            problem = StoreUnreachable("the catalog was closed before all was uploaded")
+        return self._sort(uploads, outcomes, problem)
+
+    def _sort(
+        self, uploads: list[Upload], outcomes: list[bool | Exception | None], problem: Exception | None
+    ) -> tuple[list[str], list[str], Exception | None]:
+        """Tell runs that are up from those that are not, and give a problem of theirs if there was none."""
         done: list[str] = []
         blocked: list[str] = []
-        problem: Exception | None = None
-        # Oldest first, but one that failed does not keep others from their turn.
-        for directory in sorted(self.staging.runs(), key=lambda run: (self._attempts.get(run, 0), run)):
-            if self._closed and problem is None:
-                problem = StoreUnreachable("the catalog was closed before all was uploaded")
-            if isinstance(problem, _GENERAL):
-                blocked.append(directory)
-                continue
-            try:
-                if self._advance(directory, patient):
-                    done.append(directory)
-            except Exception as error:  # noqa: BLE001 - one run must not keep others from going up
-                problem = error if problem is None or isinstance(error, _GENERAL) else problem
+        for upload, outcome in zip(uploads, outcomes, strict=True):
+            directory, result = upload.directory, outcome
+            if isinstance(outcome, DuplicateDocument) and not isinstance(problem, GENERAL):
+                result = self._lose(upload, str(outcome))
+            if isinstance(result, Exception):
                 self._attempts[directory] = self._attempts.get(directory, 0) + 1
+                if problem is None or (isinstance(result, GENERAL) and not isinstance(problem, GENERAL)):
+                    problem = result
+            if result is True:
+                done.append(directory)
+            elif result is not False:
                 blocked.append(directory)
         return done, blocked, problem
 
-    def _advance(self, directory: str, patient: bool) -> bool:
-        upload = self._uploads.setdefault(directory, Upload(self.staging, self._store, directory))
-        before = upload.sent
-        try:
-            return upload.advance(patient=patient)
-        except DuplicateDocument as error:
-            self._lose(upload, str(error))
-            return False
-        finally:
-            self._sent += upload.sent - before
-
-    def _lose(self, upload: Upload, reason: str) -> None:
-        """Put a run aside that somebody else recorded, once its recorder has done with it, and say so."""
+    def _lose(self, upload: Upload, reason: str) -> bool | Exception:
+        """Put a run aside that somebody else recorded, once its recorder has done with it; False, or why it stays."""
         directory = upload.directory
         if directory not in self._lost:
             self._lost.add(directory)
             self._tell(f"{reason}, from its end on in {self.staging.place_aside(directory)}")
-        upload.give_up()
-        if not self._ledger.strike(directory):
-            raise StorageError(
-                f"the ledger in {self.staging.root} is being written to; {directory} stays in it for now"
-            )
-        if self.staging.set_aside(directory):
-            self._uploads.pop(directory, None)
-            self._lost.discard(directory)
+        try:
+            upload.give_up()
+            if not self._ledger.strike(directory):
+                place = self.staging.root
+                raise StorageError(f"the ledger in {place} is being written to; {directory} stays in it for now")
+            if self.staging.set_aside(directory):
+                self._uploads.pop(directory, None)
+                self._lost.discard(directory)
+        except Exception as error:  # noqa: BLE001 - one run must not keep others from going up
+            return error
+        return False
 
     def _give_up_vanished(self) -> None:
         """Take back the claims of runs that are not staged any more."""
