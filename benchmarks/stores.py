@@ -33,9 +33,10 @@ from questions import BY_NAME
 DELAY = 0.03
 _CACHE, _STAGING = "FILEBROKER_CACHE", "FILEBROKER_STAGING"
 _ROUNDS = 5
-_PROBE = (
-    "import json, sys, pandas, s3fs, stores; print(json.dumps(stores.PROBES[sys.argv[1]](*json.loads(sys.argv[2]))))"
-)
+_PROBE = """
+import json, sys, pandas, s3fs, stores
+print(json.dumps(stores.PROBES[sys.argv[1]](*json.loads(sys.argv[2]))))
+"""
 
 
 class Place(NamedTuple):

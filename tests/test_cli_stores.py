@@ -13,8 +13,9 @@ from filebroker.cataloging.recording import mark
 from filebroker.faces.cli import main
 from filebroker.finding import cache
 from filebroker.ground.errors import RecoveryWarning, UploadWarning
+from filebroker.ground.stores import Store
 from filebroker.storing.staging import Staging, waiting
-from servers import refusing_port
+from servers import options_for, refusing_port
 
 
 @pytest.fixture
@@ -36,15 +37,15 @@ def record(place: str, *uids: str, stop: bool = True, **keys: Any) -> None:
     broker.close()
 
 
-def stage(url: str, *uids: str, **options: Any) -> Staging:
+def stage(url: str, *uids: str, place: str = "", **options: Any) -> Staging:
     """Leave runs as a process does that died before it could upload them."""
-    staging = empty_staging(url)
+    staging = empty_staging(url, place)
     record(staging.root, *uids, **options)
     return staging
 
 
-def empty_staging(url: str) -> Staging:
-    staging = Staging(url)
+def empty_staging(url: str, place: str = "") -> Staging:
+    staging = Staging(url, place)
     staging.make()
     mark(staging.root)
     return staging
@@ -140,10 +141,11 @@ def test_what_stays_is_an_error_and_safe(
     own_home: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FILEBROKER_TIMEOUT", "1")
-    staging = stage("s3://bucket/beamtime", "one")
+    url = "s3://bucket/beamtime"
     with refusing_port() as endpoint:
-        options = f"{{key: testing, secret: testing, endpoint_url: '{endpoint}'}}"
-        configure(own_home, "beamtime", f"path: s3://bucket/beamtime\nstorage_options: {options}")
+        options = options_for(endpoint)
+        staging = stage(url, "one", place=Store(url, options).place)
+        configure(own_home, "beamtime", f"path: {url}\nstorage_options: {options}")
         assert main(["upload", "beamtime"]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -172,6 +174,13 @@ def test_of_a_staging_without_a_readable_label_the_place_is_told(url: str, capsy
     Path(staging.root, "_store.json").write_bytes(b"\0")
     assert main(["upload"]) == 0
     assert capsys.readouterr().out.startswith(f"{staging.root}, for a store that is not known any more: 1 run")
+
+
+def test_what_waits_for_another_server_of_the_same_url_is_told(url: str, capsys: pytest.CaptureFixture) -> None:
+    staging = stage(url, "one", place=f"{url} at http://127.0.0.1:9000")
+    assert main(["upload", url]) == 1
+    assert f"what waits for {url} is for another server; name that" in capsys.readouterr().err
+    assert len(staging.runs()) == 1
 
 
 @pytest.mark.parametrize(

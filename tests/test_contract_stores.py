@@ -1,9 +1,11 @@
 """The contract in stores: the same answers wherever a catalog is, while it is recorded and read elsewhere."""
 
+import base64
 import contextlib
 import dataclasses
 import itertools
 import json
+import logging
 import os
 import pickle
 import re
@@ -11,15 +13,18 @@ import shutil
 import subprocess
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray
+from aiohttp import web
 from bluesky import RunEngine, plan_stubs as bps, plans as bp, preprocessors as bpp
 from event_model import sanitize_doc
 from ophyd import sim
@@ -31,12 +36,15 @@ from filebroker import (
     Broker,
     CatalogNotFound,
     DuplicateDocument,
+    InvalidConfig,
     ReadOnlyCatalog,
     RecoveryWarning,
+    StorageError,
     StoreUnreachable,
     UploadWarning,
     temp,
 )
+from filebroker.faces import cli
 from filebroker.ground.stores import Store
 from filebroker.queries import TextQuery, TimeRange
 from filebroker.storing.recorder import Recorder
@@ -319,7 +327,9 @@ QUESTIONS: dict[str, Callable[[Broker], Any]] = {
     "read images": lambda db: db.v2["fimages"].primary.read(),
     "lazy": lambda db: db.v2["fimages"].primary.to_dask().compute(),
     "odd dataset": lambda db: db.v2["fodd"].primary.read(),
-    "v2 metadata": lambda db: [json.loads(json.dumps(db.v2[key].metadata, sort_keys=True)) for key in ("fodd", "flive")],
+    "v2 metadata": lambda db: [
+        json.loads(json.dumps(db.v2[key].metadata, sort_keys=True)) for key in ("fodd", "flive")
+    ],
     "lazy column": lambda db: db.v2.search({"plan_name": "odd"})[-1].primary.to_dask()[["x"]].compute(),
     "keys seen": lambda db: db.keys_seen(),
 }
@@ -516,7 +526,7 @@ def test_a_cache_of_fsspec_before_a_store_gives_nothing_stale(
 
 
 @pytest.fixture(scope="module")
-def web(recorded: Recorded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+def web_copy(recorded: Recorded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """Give a broker that reads a copy of the local catalog from a web server."""
     copy = tmp_path_factory.mktemp("web") / "beamtime"
     shutil.copytree(recorded.local.catalog.folder.url, copy)
@@ -530,15 +540,15 @@ def web(recorded: Recorded, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_a_web_server_gives_the_answer_of_a_local_disk(question: str, web: Broker, recorded: Recorded) -> None:
-    assert_equal(plain(QUESTIONS[question](recorded.local)), plain(QUESTIONS[question](web)))
+def test_a_web_server_gives_the_answer_of_a_local_disk(question: str, web_copy: Broker, recorded: Recorded) -> None:
+    assert_equal(plain(QUESTIONS[question](recorded.local)), plain(QUESTIONS[question](web_copy)))
 
 
-def test_nothing_is_recorded_to_a_web_server(web: Broker) -> None:
+def test_nothing_is_recorded_to_a_web_server(web_copy: Broker) -> None:
     with pytest.raises(ReadOnlyCatalog, match=r"nothing can be written to http://.*; record locally and copy"):
-        web.insert(*factories.run()[0])
+        web_copy.insert(*factories.run()[0])
     with pytest.raises(ReadOnlyCatalog):
-        web.catalog.seal_interrupted()
+        web_copy.catalog.seal_interrupted()
 
 
 def test_pythons_own_web_server_will_do(recorded: Recorded, own_home: Path) -> None:
@@ -642,7 +652,16 @@ sys.stdin.read()
 def recorder_process(place: Place, uid: str, deed: str = "") -> Iterator[subprocess.Popen[bytes]]:
     """Have another process on this machine record a long run; it is killed at the end."""
     process = subprocess.Popen(
-        [sys.executable, "-c", _RECORDER, os.path.dirname(__file__), place.url, place.options["endpoint_url"], uid, deed],
+        [
+            sys.executable,
+            "-c",
+            _RECORDER,
+            os.path.dirname(__file__),
+            place.url,
+            place.options["endpoint_url"],
+            uid,
+            deed,
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=os.environ | {"HOME": str(place.homes / "here")},
@@ -717,3 +736,139 @@ def test_of_two_machines_that_record_one_uid_one_wins(s3_endpoint: str, tmp_path
     assert len(aside) == 1
     first.close()
     second.close()
+
+
+# -- secrets
+
+#: What must be shown nowhere: a key, a secret with characters that are quoted in URLs, and a token.
+CANARIES = {"key": "AKIACANARYCANARY", "secret": "cana/ry+Sesame=9876", "token": "tokencanary123456"}
+_VARIABLES = {"key": "MY_KEY", "secret": "MY_SECRET", "token": "MY_TOKEN"}
+_PROFILE = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "aws_session_token": "token"}
+
+
+def given(way: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Give credentials in one of the ways that there are."""
+    match way:
+        case "directly":
+            return dict(CANARIES)
+        case "by variables":
+            for name, variable in _VARIABLES.items():
+                monkeypatch.setenv(variable, CANARIES[name])
+            return {name: {"env": variable} for name, variable in _VARIABLES.items()}
+        case "by the environment":
+            for name, kind in _PROFILE.items():
+                monkeypatch.setenv(name.upper(), CANARIES[kind])
+            return {}
+        case _:
+            lines = [f"{name} = {CANARIES[kind]}\n" for name, kind in _PROFILE.items()]
+            (home / "credentials").write_text(f"[beamline]\n{''.join(lines)}")
+            monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "credentials"))
+            return {"profile": "beamline"}
+
+
+def assert_no_canary(data: bytes | str, where: str) -> None:
+    text = data.encode(errors="replace") if isinstance(data, str) else data
+    for canary in CANARIES.values():
+        for form in (canary, quote(canary, safe=""), base64.b64encode(canary.encode()).decode().rstrip("=")[:-1]):
+            assert form.encode() not in text, f"{form} in {where}"
+
+
+class EchoingProxy(Proxy):
+    """Tells those it refuses what they sent, as servers do."""
+
+    async def _answer(self, request: web.Request, action: str) -> web.StreamResponse:
+        if action == "echo":
+            sent = " ".join(request.headers.get(name, "") for name in ("X-Amz-Security-Token", "Authorization"))
+            text = f"<Error><Code>SignatureDoesNotMatch</Code><Message>{sent} is wrong</Message></Error>"
+            return web.Response(status=403, text=text, content_type="application/xml")
+        return await super()._answer(request, action)
+
+
+@pytest.mark.parametrize("way", ["directly", "by variables", "by the environment", "by a profile"])
+def test_credentials_are_shown_and_kept_nowhere(
+    way: str,
+    s3_endpoint: str,
+    tmp_path: Path,
+    own_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(logging.DEBUG, "filebroker")
+    credentials = given(way, own_home, monkeypatch)
+    place = make_place("s3", tmp_path / "homes", s3_endpoint)
+    with EchoingProxy(s3_endpoint) as proxy:
+        place = dataclasses.replace(place, options={**credentials, "endpoint_url": proxy.url})
+        with contextlib.closing(place.open()) as db:
+            insert_all(db, [factories.run(3, uid=f"f{number}", time=T0 + number) for number in range(3)])
+            shown = [*reprs(db), *files_below(place.homes)]
+            db.catalog.flush(60)
+            shown += [*reprs(db), *files_below(place.homes)]
+        reader = place.open("elsewhere", read_only=True)
+        assert [len(header.table()) for header in reader("count")] == [3, 3, 3]
+        shown += [*reprs(reader), *files_below(place.homes), *objects(s3_endpoint, place.url)]
+        assert len(shown) > 40
+        if way != "directly":
+            shown += [("a pickle", pickle.dumps((reader, reader["f1"], reader(), reader.catalog.of_uid("f1"))))]
+        write_config(str(own_home / ".config" / "filebroker"), place)
+        assert cli.main(["ls", "beamtime"]) == 0
+        shown += failures(place, proxy)
+        assert cli.main(["ls", "beamtime"]) == 1
+    out, err = capsys.readouterr()
+    assert "f1" in out
+    assert "denies" in err
+    shown += [("output", out), ("errors", err), ("logs", caplog.text)]
+    for where, data in shown:
+        assert_no_canary(data, where)
+
+
+def reprs(db: Broker) -> Iterator[tuple[str, str]]:
+    header, catalog = db["f1"], db.catalog
+    things = [
+        db,
+        catalog,
+        catalog.folder,
+        header,
+        db(),
+        catalog.of_uid("f1"),
+        db.v2,
+        header.v2,
+        catalog.library,
+        db.runs,
+    ]
+    if catalog.folder.remote is not None:
+        things += [catalog.folder.remote, catalog.folder.remote.store, catalog.folder.staged]
+    for thing in things:
+        yield type(thing).__name__, f"{thing!r}{thing!s}{getattr(thing, '_repr_html_', str)()}"
+
+
+def files_below(directory: Path) -> Iterator[tuple[str, bytes]]:
+    for path in directory.rglob("*"):
+        if path.is_file():
+            yield str(path), path.read_bytes()
+
+
+def objects(endpoint: str, url: str) -> Iterator[tuple[str, bytes]]:
+    store = Store(url, options_for(endpoint))
+    for name in store.tree(""):
+        yield name, store.read(name)
+
+
+def failures(place: Place, proxy: Proxy) -> Iterator[tuple[str, str]]:
+    """Have a store fail in every way; give what is told of it, its causes included."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FILEBROKER_TIMEOUT", "0.2")
+        for action in ("hang", "reset", "500", "503", "truncate", "404", "403", "echo"):
+            for first in (1, 3):
+                proxy.clear()
+                proxy.fault("", action, first)
+                with pytest.raises(StorageError) as caught, warnings.catch_warnings():
+                    warnings.simplefilter("error")
+                    list(place.open(f"{action}-{first}", read_only=True)())
+                yield action, "".join(traceback.format_exception(caught.value))
+
+
+def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        Broker(f"s3://{CANARIES['key']}:{CANARIES['secret']}@bucket/beamtime")
+    assert_no_canary("".join(traceback.format_exception(caught.value)).replace("Broker(", ""), "the error")

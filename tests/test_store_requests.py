@@ -404,9 +404,7 @@ def test_trouble_from_any_request_on_is_a_typed_error(trouble: str, small: Bucke
 
 
 @pytest.mark.parametrize("trouble", ["reset", "503", "500", "truncate", "corrupt"])
-def test_trouble_with_any_one_request_is_made_good(
-    trouble: str, small: Bucket
-) -> None:
+def test_trouble_with_any_one_request_is_made_good(trouble: str, small: Bucket) -> None:
     expected = answers(small)
     for number in range(1, len(small.proxy.requests) + 1):
         small.proxy.clear()

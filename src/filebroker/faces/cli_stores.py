@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from filebroker.faces.terminal import CATALOG, count, open_catalog, say, sentence, url_of
+from filebroker.faces.terminal import CATALOG, count, folder_of, open_catalog, say, sentence
 
 if TYPE_CHECKING:
     from filebroker.finding.cache import Kept
+    from filebroker.ground.filesystem import Folder
     from filebroker.storing.staging import Staging, Waiting
 
 _UPLOAD = """\
@@ -94,16 +95,20 @@ def _upload_one(catalog: str) -> None:
     FilebrokerError
         Something stays here.
     """
-    from filebroker.ground.errors import DuplicateDocument, NotSupported
-    from filebroker.ground.filesystem import Folder
-    from filebroker.storing.staging import Staging
+    from filebroker.ground.errors import DuplicateDocument, InvalidConfig, NotSupported
+    from filebroker.storing.staging import Staging, waiting
 
-    folder = Folder(url_of(catalog))
+    folder = folder_of(catalog)
     if folder.local is not None:
         raise NotSupported(f"{folder.local} is on a local disk, so what is recorded there is there at once")
     staging = Staging(folder.url, folder.place)
     before = staging.waiting()
     if not (before.pending.runs or before.is_listed):
+        if any(item.url == folder.url for item in waiting() if item.root != staging.root):
+            raise InvalidConfig(
+                f"what waits for {folder.url} is for another server; name that by endpoint_url in a configuration, or "
+                f"by the environment variable AWS_ENDPOINT_URL"
+            )
         print(f"nothing waits to be uploaded to {folder.url}", file=sys.stderr)
         return
     _flush(catalog, staging)
@@ -184,9 +189,8 @@ def _cache(options: argparse.Namespace) -> None:
 
 def _clear(options: argparse.Namespace) -> None:
     from filebroker.finding import cache
-    from filebroker.ground.filesystem import Folder
 
-    chosen: list[Folder | None] = [Folder(url_of(catalog)) for catalog in options.catalogs]
+    chosen: list[Folder | None] = [folder_of(catalog) for catalog in options.catalogs]
     for folder in chosen or [None]:
         found = cache.kept(folder)
         for item in found:

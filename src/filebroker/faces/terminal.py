@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from filebroker.faces.broker import Broker
+    from filebroker.ground.filesystem import Folder
     from filebroker.ground.settings import Config
 
 #: What a catalog can be given as.
@@ -30,8 +31,8 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def url_of(catalog: str) -> str:
-    """Give the path or the URL of a catalog.
+def folder_of(catalog: str) -> "Folder":
+    """Give the folder of a catalog, which need not be there.
 
     Raises
     ------
@@ -40,8 +41,10 @@ def url_of(catalog: str) -> str:
     InvalidConfig
         Its configuration cannot be used.
     """
+    from filebroker.ground.filesystem import Folder
+
     config = _config_of(catalog)
-    return catalog if config is None else config.url
+    return Folder(catalog) if config is None else Folder(config.url, config.options.get("storage_options"))
 
 
 def open_catalog(catalog: str, *, read_only: bool = True) -> "Broker":

@@ -58,16 +58,25 @@ def compact(ledger: Ledger, *, in_store: bool = False) -> None:
     if not ledger.is_complete(files):
         return  # the first snapshot has to be made of the run directories
     ledger.sweep()
-    merge(ledger, [name for name in files if name.startswith(LOGS)])
+    merge(ledger, [name for name in files if name.startswith(LOGS)], in_store=in_store)
     while crowd := _crowded(ledger.files(), in_store):
         if not merge(ledger, crowd):
             return
 
 
-def merge(ledger: Ledger, names: Iterable[str]) -> bool:
+def merge(ledger: Ledger, names: Iterable[str], *, in_store: bool = False) -> bool:
     """Put the records of some files of a ledger into one snapshot, and remove the files.
 
-    A file with damage stays as it is.
+    A file with damage stays as it is; so does in a store one that may still grow.
+
+    Parameters
+    ----------
+    ledger
+        The ledger.
+    names
+        The files.
+    in_store
+        Whether they are in a store.
 
     Returns
     -------
@@ -81,7 +90,7 @@ def merge(ledger: Ledger, names: Iterable[str]) -> bool:
             portion = ledger.read(name)
         except FileNotFoundError:  # somebody else merges as well
             return False
-        found = _sound(portion)
+        found = _sound(portion) if portion.is_final or not in_store else None
         if found is not None:
             records += found
             covers |= portion.covers

@@ -24,6 +24,7 @@ from filebroker.ground.filesystem import Folder
 from filebroker.ground.locks import FileLock
 from filebroker.storing.journal import encode_line, read_lines
 from filebroker.storing.layout import LEDGER
+from filebroker.storing.ledger_uploads import is_ended
 
 LOGS, SNAPSHOTS = f"{LEDGER}/log", f"{LEDGER}/snap"
 _FILE = re.compile(rf"({LOGS}|{SNAPSHOTS})/[A-Za-z0-9-]+\.(jsonl|parquet)")
@@ -46,12 +47,15 @@ class Portion(NamedTuple):
         The files whose records are among these, with how many of their bytes.
     damage : list of str
         What cannot be read, and where.  Which runs it was about is then unknown.
+    is_final : bool
+        Whether the file will never change.
     """
 
     records: Iterable[Record]
     end: int
     covers: dict[str, int]
     damage: list[str]
+    is_final: bool = True
 
 
 class Ledger:
@@ -108,19 +112,29 @@ class Ledger:
         return any(name.startswith(SNAPSHOTS) for name in files)
 
     def fetch(self, wanted: Mapping[str, int]) -> dict[str, bytes]:
-        """Read files of a ledger in a store at once; what cannot be had is left out.
+        """Read files of a ledger in a store at once; those that were merged meanwhile are left out.
 
         Parameters
         ----------
         wanted
             The files, each with the byte to begin at.
+
+        Raises
+        ------
+        StorageError
+            One of them cannot be read: then nothing is taken in, rather than a part.
         """
         remote = self._folder.remote
         if remote is None:
             return {}
         parts = [(name, start, None) for name, start in wanted.items() if self._folder.on_disk(name) is None]
-        answers = zip(parts, remote.read_many(parts) if parts else [], strict=True)
-        return {name: data for (name, _, _), data in answers if isinstance(data, bytes)}
+        found: dict[str, bytes] = {}
+        for (name, _, _), answer in zip(parts, remote.read_many(parts) if parts else [], strict=True):
+            if isinstance(answer, bytes):
+                found[name] = answer
+            elif not isinstance(answer, FileNotFoundError):
+                raise answer
+        return found
 
     def read(self, name: str, start: int = 0, text: bytes | None = None) -> Portion:
         """Read a file of the ledger.
@@ -163,7 +177,7 @@ class Ledger:
             damage.append(f"{name} ends in the middle of a line")
             end = len(text)
         known = [record for record in records if record is not None]
-        return Portion(known, start + end, {name: start + end}, damage)
+        return Portion(known, start + end, {name: start + end}, damage, is_final=is_ended(text))
 
     def _read_snapshot(self, name: str, start: int, text: bytes | None) -> Portion:
         data = self._folder.read(name) if text is None else text
@@ -282,7 +296,7 @@ class Ledger:
 
         A log that has grown since, or is being written to, stays.
 
-        A log in a store goes whether it has grown or not: its writer writes it anew as a whole.
+        Those in a store have to be final, because what grows meanwhile cannot be told there.
 
         Parameters
         ----------

@@ -92,6 +92,7 @@ class Library:
         self.compacts = folder.remote is None
         self._revived, self._surveyed = -_REVIVAL_SECONDS, -_SURVEY_SECONDS
         self.is_offline = self._has_begun = False
+        self._why_offline: StoreUnreachable | None = None
         self.ledger = Ledger(folder)
         self.directory = None if catalog_id is None else cache.directory_of(folder, catalog_id)
         if folder.remote is not None and self.directory is not None:
@@ -160,7 +161,8 @@ class Library:
     def _sync_store(self, remote: Remote) -> dict[str, int]:
         """Take in what is new in a ledger in a store, and give its files; others do not wait for the network."""
         if self.is_offline and remote.is_offline:
-            self._seen = self._seen if self._seen[0] else (self._identity(), {})
+            with alone():
+                self._go_offline(self._why_offline)
             return {}
         try:
             files = self.ledger.files(fresh=False)
@@ -183,14 +185,14 @@ class Library:
         self.is_offline = False
         return files
 
-    def _go_offline(self, error: StoreUnreachable) -> None:
+    def _go_offline(self, error: StoreUnreachable | None) -> None:
         """Be content with what was taken in before, if anything was."""
         identity = self._identity()
-        if not self.manifest.sources() and not len(self.manifest):
-            raise error
+        if not self.manifest.is_whole:
+            raise error or StoreUnreachable(f"{self._folder.url} did not answer, and nothing is known of it here")
         if not self.is_offline:
             warn(f"{error}. The runs that were known before are given, and the newest may be missing", OfflineWarning)
-        self.is_offline, self._seen = True, (identity, {})
+        self.is_offline, self._why_offline, self._seen = True, error, (identity, {})
 
     def _is_compaction_due(self, files: dict[str, int]) -> bool:
         return self.compacts and is_due(files, self._left_over, in_store=self._folder.remote is not None)
@@ -291,6 +293,7 @@ class Library:
                 if attempt > 1:
                     raise
                 self._discard_manifest(error)
+        self.manifest.complete()
         # A line that is not whole yet is looked at again.
         self._seen = identity, {name: files[name] for name in files if name not in self._uptake.unfinished}
         if self.manifest.is_suspect:

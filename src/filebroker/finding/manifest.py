@@ -101,8 +101,20 @@ class Manifest(Database):
         """Whether runs may be missing."""
         return bool(self._connection.execute("SELECT 1 FROM facts WHERE name = 'suspect' AND value").fetchone())
 
+    def complete(self) -> None:
+        """Note that all files of the ledger went into it at least once."""
+        if not self.is_whole:
+            with self.writing():
+                self._connection.execute("INSERT OR REPLACE INTO facts VALUES ('whole', 1)")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it once knew all that the ledger did."""
+        return bool(self._connection.execute("SELECT 1 FROM facts WHERE name = 'whole'").fetchone())
+
     def forget(self) -> None:
         """Forget every run and every source."""
+        self._connection.execute("DELETE FROM facts WHERE name = 'whole'")
         self._connection.execute("UPDATE facts SET value = value + 1 WHERE name = 'forgotten'")
         for table in ("runs", "documents", "removed", "sources", "covers", "kept_order"):
             self._connection.execute(f"DELETE FROM {table}")  # noqa: S608

@@ -19,6 +19,8 @@ LOGS, SNAPSHOTS = f"{layout.LEDGER}/log", f"{layout.LEDGER}/snap"
 _LARGE_BYTES, _UNTOUCHED_SECONDS = 64 << 10, 3600.0
 #: The name of a line that readers of a ledger pass over.
 _VOID = "void"
+#: The name of the last line of a log that nothing will ever be added to.
+_END = "end"
 
 
 class LedgerUpload:
@@ -124,11 +126,20 @@ class LedgerUpload:
             self.sent += 1
 
     def _remove(self, name: str, size: int) -> None:
-        """Remove a log that is up, unless it is being written to or has grown; its writer then begins a new one."""
+        """Remove a log that is up, unless it is being written to or has grown; its writer then begins a new one.
+
+        Its last line says so, because others may merge and remove what never changes again, and nothing else.
+        """
         lock = FileLock(self._staging.path(name))
         if lock.acquire(create=False):
             try:
                 if lock.size == size:
+                    with open(lock.path, "rb") as file:
+                        text = file.read()
+                    if not is_ended(text):
+                        lock.append(line := encode_line(0, _END, {}), sync=True)
+                        text += line
+                    self._write(name, text)
                     lock.remove()
                     self._written.pop(name, None)
             finally:
@@ -164,6 +175,15 @@ class LedgerUpload:
         finally:
             lock.release()
         return True
+
+
+def is_ended(text: bytes) -> bool:
+    """Tell whether nothing will ever be added to a log in a store."""
+    line = text[text.rfind(b"\n", 0, -1) + 1 :]
+    try:
+        return line.endswith(b"\n") and decode_line(line[:-1]).name == _END
+    except DamagedRun:
+        return False
 
 
 def _first_about(text: bytes, directories: Collection[str]) -> int:
