@@ -107,6 +107,38 @@ class Results:
         """
         return self._runs.to_dataframe(columns)
 
+    def to_dask(
+        self,
+        stream: str = "primary",
+        columns: str | Sequence[str] | None = None,
+        metadata: str | Sequence[str] = (),
+        since: object = None,
+        until: object = None,
+        *,
+        dtypes: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Give the events of all runs as one dask table, which reads what is computed; see `Runs.to_dask`.
+
+        Parameters
+        ----------
+        stream, columns, metadata, since, until, dtypes
+            As for `Runs.to_dask`.
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
+            One row an event, newest run first.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> results = Broker.named("example")(plan_name="scan")
+        >>> table = results.to_dask(columns=["det"], metadata=["scan_id"])
+        >>> float(table["det"].max().compute())
+        1.0
+        """
+        return self._runs.to_dask(stream, columns, metadata, since, until, dtypes=dtypes)
+
     def keys_seen(self) -> "pd.DataFrame":
         """Tell which keys the start documents have; see `Runs.keys_seen`.
 
