@@ -43,6 +43,9 @@ GIVEN = os.environ.get("FILEBROKER_TEST_S3")
 KEY = os.environ.get("AWS_ACCESS_KEY_ID", "testing") if GIVEN else "testing"
 SECRET = os.environ.get("AWS_SECRET_ACCESS_KEY", "testing") if GIVEN else "testing"
 
+if GIVEN:
+    os.environ["AWS_ENDPOINT_URL"] = GIVEN  # for those that are given no storage_options
+
 
 @contextlib.contextmanager
 def s3_server(**environment: str) -> Iterator[str]:
@@ -168,6 +171,10 @@ class _Fault:
         return self.seen >= self.first and (self.last is None or self.seen <= self.last)
 
 
+#: Headers that a server does not know.
+_DROPPED = {"unconditional": {"If-None-Match"}, "rangeless": {"Range"}}
+
+
 class Proxy(_Served):
     """Stands before a server: counts requests, delays and spoils them.
 
@@ -179,7 +186,7 @@ class Proxy(_Served):
     - ``hang``: there is no answer;
     - ``truncate``: half of the answer's body is sent, and then the connection is reset;
     - ``corrupt``: one bit of the answer's body is flipped;
-    - ``unconditional``: the header If-None-Match is dropped, as if the server did not know it.
+    - ``unconditional``, ``rangeless``: the header If-None-Match or Range is dropped, as if the server did not know it.
 
     Attributes
     ----------
@@ -242,9 +249,7 @@ class Proxy(_Served):
             return _reset(request)
         if action.isdigit():
             return _refusal(int(action))
-        status, headers, body = await self._forward(
-            request, drop={"If-None-Match"} if action == "unconditional" else set()
-        )
+        status, headers, body = await self._forward(request, drop=_DROPPED.get(action, set()))
         if action == "lost-ack":
             return _reset(request)
         if action == "corrupt":

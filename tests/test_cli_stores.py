@@ -45,7 +45,7 @@ def stage(url: str, *uids: str, place: str = "", **options: Any) -> Staging:
 
 
 def empty_staging(url: str, place: str = "") -> Staging:
-    staging = Staging(url, place)
+    staging = Staging(url, place or Store(url).place)
     staging.make()
     mark(staging.root)
     return staging

@@ -11,6 +11,7 @@ import factories
 from factories import T0
 from filebroker import Broker, temp
 from filebroker.queries import TextQuery, TimeRange
+from servers import new_bucket, options_for
 
 DAY = 86400.0
 #: scan_id, uid and further keys of the runs, oldest first; one a day, the last two on one day with one scan_id.
@@ -25,9 +26,24 @@ RUNS: list[tuple[int | None, str, dict[str, Any]]] = [
 ALL_UIDS = [uid for _, uid, _ in reversed(RUNS)]
 
 
-@pytest.fixture(scope="module")
-def db() -> Iterator[Broker]:
-    broker = temp()
+@pytest.fixture(scope="module", params=["local", "memory", "s3"])
+def db(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, s3_endpoint: str) -> Iterator[Broker]:
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FILEBROKER_CACHE", str(home / "cache"))
+        patch.setenv("FILEBROKER_STAGING", str(home / "staging"))
+        yield from recorded(request.param, str(home), s3_endpoint)
+
+
+def recorded(place: str, home: str, endpoint: str) -> Iterator[Broker]:
+    """Give a broker of the runs on a local disk, or in a store when they have gone up."""
+    match place:
+        case "local":
+            broker = temp()
+        case "memory":
+            broker = Broker(f"memory://{home}")
+        case _:
+            broker = Broker(f"s3://{new_bucket(endpoint)}/lookups", storage_options=options_for(endpoint))
     for number in (3, 0, 5, 1, 4, 2):  # the order of insertion says nothing
         scan_id, uid, keys = RUNS[number]
         fields = ["det", "extra"] if uid == "bbbb-two" else ["det"]
@@ -36,6 +52,7 @@ def db() -> Iterator[Broker]:
             del documents[0][1]["scan_id"]
         for name, doc in documents:
             broker.insert(name, doc)
+    broker.flush()
     yield broker
     broker.close()
 

@@ -1,6 +1,7 @@
 """Many machines at one catalog in a store: no reader sees anything but what was recorded, whoever else is at it."""
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -94,17 +95,22 @@ def crowd(url, endpoint, homes, *, writers, readers, compactors, runs, session):
     options = json.dumps(options_for(endpoint))
     calls = [("record", url, options, 1000 * number, runs, session) for number in range(1, writers + 1)]
     calls += [("watch", url, options)] * readers + [("compact", url, options)] * compactors
+    whole, half = documents(1, ROWS), documents(2, ROWS)
     with machine(homes), contextlib.closing(Catalog(url, storage_options=options_for(endpoint))) as catalog:
-        for name, doc in documents(1, ROWS):  # so that there is a catalog to read
+        for name, doc in [*whole, *itertools.islice(half, ROWS // 2)]:
             catalog.insert(name, doc)
-    with machines(Path(homes) / "all", *calls) as processes:
-        busy, others = processes[:writers], processes[writers:]
-        await_all(processes)
-        tell(busy)
-        recorded = [number for process in busy for number in ended(process)]
-        tell(others)
-        seen = [ended(process)[-1] for process in others[:readers]]
-        merged = [ended(process)[-1] for process in others[readers:]]
+        catalog.flush(60)
+        with machines(Path(homes) / "all", *calls) as processes:
+            busy, others = processes[:writers], processes[writers:]
+            await_all(processes)  # and now the readers have seen half of a run
+            tell(busy)
+            recorded = [number for process in busy for number in ended(process)]
+            for name, doc in half:
+                catalog.insert(name, doc)
+            catalog.flush(60)
+            tell(others)
+            seen = [ended(process)[-1] for process in others[:readers]]
+            merged = [ended(process)[-1] for process in others[readers:]]
     assert len(recorded) == writers * runs
     assert all(merged)
     return seen
@@ -115,7 +121,7 @@ def check_crowd(seen, count):
         assert reader["wrong"] == []
         assert reader["sealed"] == count
         assert reader["rounds"] > 2
-    assert sum(reader["prefixes"] for reader in seen)  # they did read while it was recorded
+        assert reader["prefixes"] > 0
 
 
 def check_end(url, endpoint, home, count):
@@ -133,9 +139,9 @@ def check_end(url, endpoint, home, count):
 
 
 def test_readers_of_a_busy_catalog_see_what_was_recorded_and_nothing_else(url, s3_endpoint, tmp_path):
-    seen = crowd(url, s3_endpoint, tmp_path, writers=4, readers=4, compactors=1, runs=4, session=2)
-    check_crowd(seen, 4 * 4 + 1)
-    check_end(url, s3_endpoint, tmp_path / "late", 4 * 4 + 1)
+    seen = crowd(url, s3_endpoint, tmp_path, writers=4, readers=4, compactors=1, runs=3, session=2)
+    check_crowd(seen, 4 * 3 + 2)
+    check_end(url, s3_endpoint, tmp_path / "late", 4 * 3 + 2)
 
 
 # ------------------------------------------------------------------------------------------- one uid
@@ -266,23 +272,24 @@ def soon(monkeypatch):
     monkeypatch.setattr(uploads, "_JOURNAL_REST", 0.0)
     monkeypatch.setattr(uploader, "PERIOD", 0.05)
     monkeypatch.setattr(uploader, "LONGEST_BACKOFF", 0.5)
-    monkeypatch.setenv("FILEBROKER_TIMEOUT", "2")
 
 
 def spoil(endpoint, homes, action, first, last):
     """Tell the story with the requests from the first-th to the last-th spoilt; give how many there were."""
-    with Proxy(endpoint) as proxy:
+    with Proxy(endpoint) as proxy, pytest.MonkeyPatch.context() as patch:
         story = Story(f"s3://{new_bucket(endpoint)}/beamtime", proxy, homes)
+        patch.setenv("FILEBROKER_TIMEOUT", "2")
         proxy.fault("", action, first, last)
         story.go()
         count = len(proxy.requests)
+        patch.setenv("FILEBROKER_TIMEOUT", "30")
         proxy.clear()
         story.end(anew=first % 2 == 0)
-    names = Store(story.url, options_for(endpoint)).tree("")
+        names = Store(story.url, options_for(endpoint)).tree("")
     assert sum(name.endswith(layout.DOCUMENTS) for name in names) == 2
     assert not [name for name in names if name.startswith(layout.LIVE) or layout.segment_of(name.rpartition("/")[2])]
     for thread in threading.enumerate():
-        if thread.name.startswith("filebroker"):
+        if thread.name.startswith("filebroker-uploads"):
             thread.join(30)
             assert not thread.is_alive()
     return count

@@ -23,6 +23,7 @@ from filebroker import (
     Broker,
     DamagedRunWarning,
     FilebrokerError,
+    FilebrokerWarning,
     MissingStore,
     OfflineWarning,
     StorageError,
@@ -266,7 +267,7 @@ def small(s3_endpoint: str, proxy: Proxy, own_home: Path, monkeypatch: pytest.Mo
 
 def spoil(bucket: Bucket, trouble: str, first: int = 1) -> None:
     """Spoil all requests from the first-th on, which is to be told soon."""
-    os.environ["FILEBROKER_TIMEOUT"] = "0.6"  # put back when the test ends
+    os.environ["FILEBROKER_TIMEOUT"] = "0.4"  # put back when the test ends
     bucket.proxy.clear()
     bucket.proxy.fault("", trouble, first)
 
@@ -289,7 +290,7 @@ def test_in_a_train_there_is_what_was_read_before(small: Bucket, s3_endpoint: st
         table, events = db["fread"].table(), list(db["fread"].events())
         assert uids(db("LaB6")) == UIDS
     spoil(small, "reset")
-    with pytest.warns(OfflineWarning, match="What was read of it before is given"):
+    with pytest.warns(OfflineWarning, match="What is known of it on this machine is given"):
         db = small.open(read_only=True)
     assert uids(db()) == UIDS
     assert uids(db("LaB6")) == UIDS
@@ -324,7 +325,7 @@ def test_without_a_cache_nothing_is_kept(small: Bucket, monkeypatch: pytest.Monk
         assert db["fread"].table().shape == (3, 3)
     assert not files_below(os.environ["HOME"])
     spoil(small, "reset")
-    with pytest.raises(StoreUnreachable, match="filebroker.json"):
+    with pytest.raises(StoreUnreachable, match=r"'filebroker\.json'"):
         small.open(read_only=True)
 
 
@@ -346,7 +347,7 @@ def test_a_cleared_cache_has_nothing_of_the_runs(small: Bucket) -> None:
         list(db())
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.filterwarnings("ignore::filebroker.ground.errors.LedgerWarning")
 def test_flipped_bits_in_the_cache_change_no_answer(seed: int, small: Bucket) -> None:
     def ask() -> tuple[Any, ...]:
@@ -381,7 +382,6 @@ TROUBLES = {
     "hang": StoreUnreachable,
     "reset": StoreUnreachable,
     "503": StoreUnreachable,
-    "500": StorageError,
     "403": AccessDenied,
     "truncate": StorageError,
 }
@@ -413,6 +413,20 @@ def test_trouble_with_any_one_request_is_made_good(trouble: str, small: Bucket) 
         assert answers(small) == expected, small.proxy.requests
 
 
+@pytest.mark.parametrize("trouble", ["403", "404"])
+def test_refusal_of_any_one_request_hides_no_run(trouble: str, small: Bucket) -> None:
+    expected = answers(small)
+    for number in range(1, len(small.proxy.requests) + 1):
+        small.proxy.clear()
+        small.proxy.fault("", trouble, number, number)
+        shutil.rmtree(os.environ["HOME"], ignore_errors=True)
+        with warnings.catch_warnings(record=True) as told, contextlib.suppress(FilebrokerError):
+            warnings.simplefilter("always")
+            found = answers(small)
+            is_told = any(issubclass(item.category, FilebrokerWarning) for item in told)
+            assert is_told or found == expected, small.proxy.requests
+
+
 class FlippingProxy(Proxy):
     """Flips one bit of every answer to some requests."""
 
@@ -435,11 +449,11 @@ def test_bits_that_flip_on_the_way_change_no_answer(
 ) -> None:
     expected = answers(small)
     chance = random.Random(pattern)
-    monkeypatch.setenv("FILEBROKER_TIMEOUT", "1")
+    monkeypatch.setenv("FILEBROKER_TIMEOUT", "0.4")
     with FlippingProxy(s3_endpoint) as proxy:
         bucket = Bucket(small.url, proxy)
         proxy.pattern = pattern
-        for _ in range(6):
+        for _ in range(5):
             proxy.place, proxy.bit = chance.random(), chance.randrange(8)
             shutil.rmtree(os.environ["HOME"], ignore_errors=True)
             with warnings.catch_warnings(record=True) as told, contextlib.suppress(FilebrokerError):
@@ -475,5 +489,10 @@ def test_a_bucket_that_is_removed_is_told(s3_endpoint: str, small: Bucket, monke
 
 def test_nobody_answering_is_told(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FILEBROKER_TIMEOUT", "1")
-    with refusing_port() as endpoint, pytest.raises(StoreUnreachable, match="beamtime"):
-        Broker("s3://bucket/beamtime", storage_options=options_for(endpoint))
+    with refusing_port() as endpoint:
+        with pytest.raises(StoreUnreachable, match="beamtime"):
+            Broker("s3://bucket/beamtime", storage_options=options_for(endpoint), read_only=True)
+        with pytest.warns(OfflineWarning, match="beamtime"):  # what is recorded is kept here
+            db = Broker("s3://bucket/beamtime", storage_options=options_for(endpoint))
+        with pytest.raises(StoreUnreachable, match="beamtime"):
+            list(db())

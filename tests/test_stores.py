@@ -101,23 +101,22 @@ def proxied(bucket: str, shared_proxy: Proxy) -> tuple[Proxy, Store]:
 # One behaviour
 
 
-@pytest.mark.parametrize(
-    ("start", "end", "expected"),
-    [
-        (0, None, b"0123456789"),
-        (3, None, b"3456789"),
-        (2, 5, b"234"),
-        (0, 100, b"0123456789"),
-        (8, 100, b"89"),
-        (10, None, b""),
-        (11, None, b""),
-        (11, 20, b""),
-        (4, 4, b""),
-    ],
-)
-def test_a_part_of_a_file_is_read(store: Store, start: int, end: int | None, expected: bytes) -> None:
-    store.write("2026/run/file", b"0123456789")
-    assert store.read("2026/run/file", start, end) == expected
+def test_a_part_of_a_file_is_read(store: Store) -> None:
+    data = b"0123456789"
+    store.write("2026/run/file", data)
+    for start, end in [
+        (0, None),
+        (3, None),
+        (2, 5),
+        (0, 99),
+        (8, 99),
+        (10, None),
+        (11, None),
+        (11, 20),
+        (4, 4),
+        (5, 4),
+    ]:
+        assert store.read("2026/run/file", start, end) == data[start:end]
 
 
 def test_an_empty_file_is_there_and_empty(store: Store) -> None:
@@ -207,14 +206,15 @@ def test_files_are_removed_and_absent_ones_are_no_error(store: Store) -> None:
     assert store.names("run") == ["4"]
 
 
-@pytest.mark.parametrize("name", ["a b", "100%", "a%2Fb", "ü", "a+b", "a?b", "a#b", "~", "'", '"&<>'])
-def test_names_are_kept_as_they_are(store: Store, name: str) -> None:
-    store.write(f"run/{name}", b"1")
-    assert store.names("run") == [name]
-    assert store.tree("") == {f"run/{name}": 1}
-    assert store.read(f"run/{name}") == b"1"
-    store.remove([f"run/{name}"])
-    assert not store.exists(f"run/{name}")
+def test_names_are_kept_as_they_are(store: Store) -> None:
+    names = ["a b", "100%", "a%2Fb", "ü", "a+b", "a?b", "a#b", "~", "'", '"&<>']
+    for name in names:
+        store.write(f"run/{name}", name.encode())
+    assert store.names("run") == sorted(names)
+    assert store.tree("") == {f"run/{name}": len(name.encode()) for name in names}
+    assert store.read_many([(f"run/{name}", 0, None) for name in names]) == [name.encode() for name in names]
+    store.remove([f"run/{name}" for name in names])
+    assert not store.exists("run")
 
 
 def test_whether_creation_is_exclusive_is_known_of_each_filesystem(store: Store) -> None:
@@ -321,7 +321,7 @@ def test_many_files_are_read_at_the_same_time_but_not_too_many(proxied: tuple[Pr
     store.write("file", b"1")
     proxy.delay = 0.05
     store.read_many([("file", 0, None)] * 200)
-    assert 20 <= proxy.most_at_once <= 64
+    assert 10 < proxy.most_at_once <= 64
 
 
 def test_a_large_file_is_read_in_pieces_at_the_same_time(proxied: tuple[Proxy, Store]) -> None:
@@ -330,7 +330,8 @@ def test_a_large_file_is_read_in_pieces_at_the_same_time(proxied: tuple[Proxy, S
     proxy.clear()
     proxy.delay = 0.05
     assert len(store.read("file")) == 40 * PIECE
-    assert (proxy.count("GET"), proxy.most_at_once) == (40, 39)
+    assert proxy.count("GET") == 40
+    assert proxy.most_at_once > 10
 
 
 def test_a_file_that_is_replaced_while_it_is_read_is_read_anew(proxied: tuple[Proxy, Store]) -> None:
@@ -359,6 +360,16 @@ def test_a_store_that_ignores_conditions_is_found_out(proxied: tuple[Proxy, Stor
     assert not store.create("file", b"other")
     assert store.read("file") == b"mine"
     assert store.names("_index") == []
+
+
+def test_a_store_that_ignores_ranges_is_read_rightly(proxied: tuple[Proxy, Store]) -> None:
+    proxy, store = proxied
+    data = os.urandom(3 * PIECE)
+    store.write("file", data)
+    proxy.fault("GET", "rangeless")
+    for start, end in [(0, None), (5, None), (5, 9), (5, 2 * PIECE), (len(data), None)]:
+        assert store.read("file", start, end) == data[start:end]
+    assert proxy.count("GET") == 5
 
 
 # Failures
@@ -474,6 +485,25 @@ def test_a_denied_request_is_told(brisk: tuple[Proxy, Store], deed: str) -> None
     with pytest.raises(AccessDenied, match="AWS_PROFILE"):
         DEEDS[deed](store)
     assert proxy.count() == 1
+
+
+def test_where_nothing_may_be_removed_one_probe_stays(proxied: tuple[Proxy, Store]) -> None:
+    proxy, store = proxied
+    proxy.fault("DELETE", "403")
+    assert [store.create(f"run/{number}", b"1") for number in range(3)] == [True] * 3
+    assert len(store.names("_index")) == 1
+
+
+def test_what_waits_is_given_up_when_the_store_does_not_answer(
+    brisk: tuple[Proxy, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FILEBROKER_TIMEOUT", "0.3")
+    monkeypatch.setattr(stores, "_REQUESTS", 2)
+    proxy, store = brisk
+    proxy.fault("", "hang")
+    found = store.read_many([("there", 0, None)] * 20)
+    assert [type(part) for part in found] == [StoreUnreachable] * 20
+    assert proxy.count() <= 4
 
 
 def test_denied_removal_of_one_file_among_many_is_told(brisk: tuple[Proxy, Store]) -> None:

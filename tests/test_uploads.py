@@ -35,7 +35,7 @@ from filebroker.storing.recorder import Recorder
 from filebroker.storing.run_files import RunFiles
 from filebroker.storing.staging import Staging
 from filebroker.storing.uploader import Uploader
-from servers import Proxy, new_bucket, options_for
+from servers import GIVEN, Proxy, new_bucket, options_for
 
 LONG, SHORT = "long", "short"
 SEGMENT = 5
@@ -133,7 +133,7 @@ EXPECTED = {PLACES[name]: texts(pairs) for name, pairs in RUNS.items()}
 
 
 def new_url():
-    return f"memory://{uuid.uuid4().hex}"
+    return f"s3://{new_bucket(GIVEN)}/beamtime" if GIVEN else f"memory://{uuid.uuid4().hex}"
 
 
 class Recording:

@@ -1,12 +1,13 @@
 """One of many machines at one catalog in a store; each has a home of its own.
 
-python apart.py record URL OPTIONS FIRST COUNT SESSION    wait for a line, record COUNT runs, SESSION between opening and closing
-python apart.py compact URL OPTIONS                       merge the ledger again and again, until a line comes
-python apart.py watch URL OPTIONS                         read everything again and again, until a line comes
-python apart.py race URL OPTIONS UID SAMPLE               wait for a line, then record a run of this uid
+python apart.py record URL OPTIONS FIRST COUNT SESSION   record COUNT runs, and close the catalog after each SESSION
+python apart.py compact URL OPTIONS                      merge the ledger again and again, until a line comes
+python apart.py watch URL OPTIONS                        read everything again and again, until a line comes
+python apart.py race URL OPTIONS UID SAMPLE              record a run of this uid
 
-OPTIONS are the storage_options in JSON.  Each of them prints lines of JSON: ``record`` the number of each run whose stop is acknowledged, ``watch`` what it saw
-and all that was wrong with it, ``race`` what it was told.
+OPTIONS are the storage_options in JSON.  Each prints lines of JSON: ``"ready"`` at first, when a watcher has read
+everything once; ``record`` and ``race`` then wait for a line.  ``record`` prints the number of each run whose stop is
+acknowledged, ``watch`` what it saw and all that was wrong with it, ``race`` what it was told.
 """
 
 import json
@@ -32,7 +33,7 @@ from filebroker.storing.recorder import Recorder
 from filebroker.storing.run_files import RunFiles
 from writers.replicated import documents, uid_of
 
-ROWS, PAUSE_SECONDS = 17, 0.005
+ROWS, PAUSE_SECONDS = 30, 0.02
 
 
 def say(item):
@@ -41,7 +42,7 @@ def say(item):
 
 def hurry():
     """Let everything happen often: runs have several segments, which go up at once, and the ledger is merged."""
-    Recorder.__init__.__kwdefaults__["segment_documents"] = 7
+    Recorder.__init__.__kwdefaults__["segment_documents"] = 12
     recording._BUSY_SECONDS = 0.0
     uploads.JOURNAL_SECONDS = uploads._JOURNAL_REST = 0.05
     uploader.PERIOD = 0.1
@@ -122,9 +123,10 @@ class Watch:
 def watch(url, options):
     """Read with one catalog that stays open, and with new ones."""
     watcher = Watch(url, options)
+    stays = Catalog(url, storage_options=watcher.options, read_only=True)
+    watcher.look(stays)
     say("ready")
     came = until_line()
-    stays = Catalog(url, storage_options=watcher.options, read_only=True)
     is_last = False
     while not is_last:
         is_last = came.is_set()

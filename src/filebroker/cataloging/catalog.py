@@ -118,6 +118,8 @@ class Catalog(Runs):
         elif self._outbox is not None and self._outbox.is_used:
             self._recover(self._outbox.root, anywhere=False)
             self._send()
+        if self._outbox is not None:
+            self._outbox.tell_of_others()
 
     def __repr__(self) -> str:
         return f"<Catalog {self.folder.url!r}>"
@@ -142,9 +144,11 @@ class Catalog(Runs):
             return self._check_unmarked()
         except StoreUnreachable as error:
             self._id = cache.known_id(self.folder)
-            if self._id is None:
+            if self._outbox is not None and not self.read_only:
+                self._id = self._id or self._outbox.staging.catalog_id
+            elif self._id is None:
                 raise
-            warn(f"{error}. What was read of it before is given", OfflineWarning)
+            warn(f"{error}. What is known of it on this machine is given", OfflineWarning)
             self._was_offline = True
         return True
 
@@ -298,6 +302,7 @@ class Catalog(Runs):
             if self._recording is None:
                 if self._outbox is not None:
                     self._outbox.staging.make()
+                    self._outbox.staging.remember(self._id)
                 there = weakref.proxy(self)
                 self._recording = Recording(self._root, functools.partial(_begin, there), there, self._sync)
             return self._recording

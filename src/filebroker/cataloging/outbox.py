@@ -70,9 +70,20 @@ class Outbox:
 
     def flush(self, timeout: float | None) -> None:
         """Wait until everything is there; see `Catalog.flush`."""
+        if self._uploader is None and self.is_used and not self.staging.is_empty:
+            self.send()
         if self._uploader is not None:
             self._uploader.flush(timeout)
             self.tell()
+
+    def tell_of_others(self) -> None:
+        """Warn of what was recorded for the store under other names of this machine."""
+        for item in self.staging.elsewhere():
+            warn(
+                f"{item.pending} for {item.url} wait in {item.root}, recorded on {item.host!r}. If that was this "
+                f"machine or is gone, 'filebroker upload --host {item.host} {item.url}' uploads them",
+                UploadWarning,
+            )
 
     def close(self) -> None:
         """Bring everything there, if the store can be reached, and stop."""

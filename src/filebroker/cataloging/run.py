@@ -19,8 +19,8 @@ from filebroker.storing.run_files import RunFiles
 if TYPE_CHECKING:
     import pandas as pd
 
-#: So often a damaged run of a store is looked at anew.
-_HEALING_SECONDS = 1.0
+#: So often a damaged run of a store is looked at anew, and a live one.
+_HEALING_SECONDS, _GROWING_SECONDS = 1.0, 0.1
 
 
 class Known(NamedTuple):
@@ -114,7 +114,7 @@ class Run:
     def files(self) -> RunFiles:
         """The run's files as they are now."""
         before = self._loaded
-        if before.state == "live":
+        if before.state == "live" and self._may_have_grown:
             self._read = RunFiles(self._folder, self.directory, before)
         elif before.damage != before.losses and self._may_be_whole:
             self._looked, self._known = monotonic(), None
@@ -122,6 +122,14 @@ class Run:
             self.derived.clear()
         self._report(self._loaded)
         return self._loaded
+
+    @property
+    def _may_have_grown(self) -> bool:
+        """Whether a live run is worth another look; in a store it grows every few seconds."""
+        if self._folder.on_disk(self.directory) is None and monotonic() - self._looked < _GROWING_SECONDS:
+            return False
+        self._looked = monotonic()
+        return True
 
     @property
     def _may_be_whole(self) -> bool:
@@ -164,7 +172,8 @@ class Run:
         >>> run.size
         5128
         """
-        return 0 if self._read is None else self._read.size
+        known = 0 if self._known is None else len(self._known.raw_start) + len(self._known.raw_stop)
+        return known if self._read is None else self._read.size
 
     @property
     def state(self) -> str:

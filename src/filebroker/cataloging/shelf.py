@@ -25,8 +25,7 @@ class Shelf:
     """The runs of a catalog that were opened."""
 
     def __init__(self) -> None:
-        self._runs: OrderedDict[str, tuple[Run, int]] = OrderedDict()
-        self._kept_bytes = 0
+        self._runs: OrderedDict[str, Run] = OrderedDict()
         self._unreadable: set[str] = set()
         self.renew_locks()
         renew_in_children(self)
@@ -40,7 +39,7 @@ class Shelf:
         with self._mutex:
             if directory in self._runs:
                 self._runs.move_to_end(directory)
-                return self._runs[directory][0]
+                return self._runs[directory]
         try:
             run = Run(folder, directory)
         except NothingRecorded:  # a copy in the making
@@ -58,16 +57,16 @@ class Shelf:
     def _keep(self, run: Run) -> None:
         """Keep a run, and let go of those not used for longest."""
         with self._mutex:
-            self.forget(run.directory)
-            self._kept_bytes += run.size
-            self._runs[run.directory] = run, run.size
-            while len(self._runs) > _KEPT_RUNS or self._kept_bytes > _KEPT_BYTES:
-                self._kept_bytes -= self._runs.popitem(last=False)[1][1]
+            self._runs[run.directory] = run
+            self._runs.move_to_end(run.directory)
+            # Counted as they are now: one of a store may have been read since it was put here.
+            while len(self._runs) > _KEPT_RUNS or sum(kept.size for kept in self._runs.values()) > _KEPT_BYTES:
+                self._runs.popitem(last=False)
 
     def forget(self, directory: str) -> None:
         """Let go of the run in a directory."""
         with self._mutex:
-            self._kept_bytes -= self._runs.pop(directory, (None, 0))[1]
+            self._runs.pop(directory, None)
 
     # -- runs of a store, of which much is known before they are read
 

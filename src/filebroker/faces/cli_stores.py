@@ -46,6 +46,7 @@ def add_verbs(verbs: Any) -> None:
     """
     upload = _add(verbs, "upload", _upload, "upload what was recorded for a store on this machine", _UPLOAD)
     upload.add_argument("catalogs", metavar="CATALOG", nargs="*", help="a name or a URL")
+    upload.add_argument("--host", help="also what was recorded when this machine had that name")
     cache = _add(verbs, "cache", _cache, "list, or clear, what is kept here of the files of stores", _CACHE)
     deeds = cache.add_subparsers(metavar="clear", title="deeds")
     clear = _add(deeds, "clear", _clear, "remove the copies of these catalogs, or of all", _CLEAR)
@@ -66,15 +67,16 @@ def _upload(options: argparse.Namespace) -> None:
     if not options.catalogs:
         _list_waiting()
     for catalog in options.catalogs:
-        _upload_one(catalog)
+        _upload_one(catalog, options.host)
 
 
 def _list_waiting() -> None:
-    from filebroker.storing.staging import waiting
+    from filebroker.storing.staging import Staging, waiting
 
-    found = waiting()
+    found, this_host = waiting(), Staging("").host
     for item in found:
-        say(f"{item.url or item.root + ', for a store that is not known any more'}: {_what_waits(item)}")
+        where = "" if item.host == this_host else f", recorded on {item.host}"
+        say(f"{item.url or item.root + ', for a store that is not known any more'}: {_what_waits(item)}{where}")
         for path in item.conflicts:
             say(f"  kept for good, because the store has another run of its uid: {path}")
     if not found:
@@ -87,8 +89,8 @@ def _what_waits(item: "Waiting") -> str:
     return "the list of its runs" if item.is_listed else "nothing waits"
 
 
-def _upload_one(catalog: str) -> None:
-    """Upload what waits for one store.
+def _upload_one(catalog: str, host: str | None) -> None:
+    """Upload what waits for one store, also what was recorded under another name of this machine.
 
     Raises
     ------
@@ -96,15 +98,18 @@ def _upload_one(catalog: str) -> None:
         Something stays here.
     """
     from filebroker.ground.errors import DuplicateDocument, InvalidConfig, NotSupported
+    from filebroker.storing.rescue import take_over
     from filebroker.storing.staging import Staging, waiting
 
     folder = folder_of(catalog)
     if folder.local is not None:
         raise NotSupported(f"{folder.local} is on a local disk, so what is recorded there is there at once")
     staging = Staging(folder.url, folder.place)
+    if host is not None:
+        take_over(staging, host)
     before = staging.waiting()
     if not (before.pending.runs or before.is_listed):
-        if any(item.url == folder.url for item in waiting() if item.root != staging.root):
+        if any(item.url == folder.url for item in waiting() if item.root != staging.root and item.host == staging.host):
             raise InvalidConfig(
                 f"what waits for {folder.url} is for another server; name that by endpoint_url in a configuration, or "
                 f"by the environment variable AWS_ENDPOINT_URL"

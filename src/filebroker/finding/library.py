@@ -178,6 +178,8 @@ class Library:
             if is_due and not self.ledger.is_complete(files):
                 self._report(self._look_around(is_whole=False).unreadable)
                 self._surveyed = time.monotonic()
+                with alone():
+                    self.manifest.complete()
         except StoreUnreachable as error:
             with alone():
                 self._go_offline(error)
@@ -188,11 +190,21 @@ class Library:
     def _go_offline(self, error: StoreUnreachable | None) -> None:
         """Be content with what was taken in before, if anything was."""
         identity = self._identity()
-        if not self.manifest.is_whole:
+        self._look_at_staged()
+        if not (self.manifest.is_whole or len(self.manifest)):
             raise error or StoreUnreachable(f"{self._folder.url} did not answer, and nothing is known of it here")
         if not self.is_offline:
             warn(f"{error}. The runs that were known before are given, and the newest may be missing", OfflineWarning)
         self.is_offline, self._why_offline, self._seen = True, error, (identity, {})
+
+    def _look_at_staged(self) -> None:
+        """Take in what is recorded here for the store, whose list of runs cannot be had."""
+        staged = self._folder.staged
+        if staged is not None:
+            found = survey(self._folder, Inventory(Folder(staged.root)), self.manifest.revisions())
+            if found.added or found.changed:
+                with self.manifest.writing():
+                    self.manifest.apply(found.added + found.changed, shared=False)
 
     def _is_compaction_due(self, files: dict[str, int]) -> bool:
         return self.compacts and is_due(files, self._left_over, in_store=self._folder.remote is not None)
@@ -293,7 +305,8 @@ class Library:
                 if attempt > 1:
                     raise
                 self._discard_manifest(error)
-        self.manifest.complete()
+        if self.ledger.is_complete(files):
+            self.manifest.complete()
         # A line that is not whole yet is looked at again.
         self._seen = identity, {name: files[name] for name in files if name not in self._uptake.unfinished}
         if self.manifest.is_suspect:

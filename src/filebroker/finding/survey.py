@@ -124,6 +124,9 @@ def _texts(folder: Folder, paths: Iterable[str]) -> Iterator[tuple[str, bytes | 
             yield from ((path, None) for path in chunk)
             continue
         read = folder.remote.read_many([(f"{path}/{layout.DOCUMENTS}", 0, None) for path in names])
+        for answer in read:
+            if isinstance(answer, StorageError):  # the store failed, and nothing is known of the run
+                raise answer
         texts = {path: text for path, text in zip(names, read, strict=True) if isinstance(text, bytes)}
         yield from ((path, texts.get(path)) for path in chunk)
 
@@ -135,6 +138,8 @@ def _read(folder: Folder, path: str, text: bytes | None, known: Known, unreadabl
     except (NothingRecorded, FileNotFoundError):  # about to be begun, or just removed
         return None
     except (DamagedRun, UnsupportedFormat, StorageError) as error:
+        if isinstance(error, StorageError) and folder.on_disk(path) is None:
+            raise
         unreadable[path] = str(error)
         return None
     if state == GONE or state != _state_of(run):

@@ -5,7 +5,7 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from filebroker.ground import http_transport, s3_transport
@@ -43,7 +43,7 @@ class Connection:
 
     transport: Transport
     root: str
-    secrets: list[str]
+    secrets: list[str] = field(repr=False)
 
     def path(self, name: str) -> str:
         """Give the full path of a name below the directory."""

@@ -32,7 +32,7 @@ class HTTPTransport(Transport):
         return f"{root}/{quote(name, safe='/')}" if name else root
 
     async def get(self, path: str, start: int, end: int | None, progress: Progress) -> Piece:
-        """Read bytes of a file, in one request; a server that knows no ranges sends all of it."""
+        """Read bytes of a file, in one request; of a server that knows no ranges, all from ``start`` on."""
         if end is not None and end <= start:
             return Piece(b"")
         headers = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if start or end is not None else {}
@@ -43,9 +43,9 @@ class HTTPTransport(Transport):
             data = b"".join([sip async for sip in _sips(answer, progress)])
             tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified", "")
             if answer.status != _PARTIAL:
-                return Piece(data[start:end], len(data), tag)
+                return Piece(data[start:], len(data), tag)
             total = answer.headers.get("Content-Range", "").rpartition("/")[2]
-            return Piece(data, int(total) if total.isdigit() else None, tag)
+            return Piece(data, int(total) if total.isdigit() else await self.size(path), tag)
 
     async def list(self, path: str, flat: bool, more: str | None) -> Listing:
         """Read the page that a server gives for a directory."""

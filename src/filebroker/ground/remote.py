@@ -68,7 +68,10 @@ class Remote:
 
     def read_many(self, parts: Sequence[tuple[str, int, int | None]]) -> list[bytes | Exception]:
         """Read parts of files at once; see `Store.read_many`."""
-        return self._ask(lambda: self.store.read_many(parts))
+        answers = self._ask(lambda: self.store.read_many(parts))
+        if any(isinstance(answer, StoreUnreachable) for answer in answers):
+            self._failed = time.monotonic()
+        return answers
 
     def names(self, name: str = "") -> list[str]:
         """List the names in a directory; see `Store.names`."""
@@ -106,13 +109,15 @@ class Remote:
     def fetch_ahead(self, files: Iterable[tuple[str, str, Callable[[bytes], bool]]]) -> None:
         """Fetch files that never change at once, to be read soon; what cannot be had is left for that.
 
+        While the store does not answer it is not asked: what is read may be on this machine.
+
         Parameters
         ----------
         files
             Of each its name, its version, and what tells whether it came whole.
         """
         wanted = [item for item in files if self._is_missing(_key(item[0], item[1]))]
-        if not wanted:
+        if not wanted or self.is_offline:
             return
         parts = [(name, 0, None) for name, _, _ in wanted]
         for (name, version, is_good), data in zip(wanted, self.read_many(parts), strict=True):

@@ -4,10 +4,10 @@ import asyncio
 import os
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
-from filebroker.ground.errors import FilebrokerError, InvalidConfig
+from filebroker.ground.errors import FilebrokerError, InvalidConfig, StoreUnreachable
 from filebroker.ground.secrets import scrub
 from filebroker.ground.store_errors import Failure, chain, classify, explain
 
@@ -81,12 +81,15 @@ class Errand:
         What no message may show.
     size : int
         How many bytes are to be sent.
+    used : callable
+        Gives the credentials that the requests were signed with, wherever they came from.
     """
 
     url: str
     deed: str
-    secrets: list[str]
+    secrets: list[str] = field(repr=False)
     size: int = 0
+    used: Callable[[], list[str]] = field(default=list, repr=False)
 
     async def run(self, request: Callable[[Progress], Awaitable[_Answer]]) -> _Answer:
         """Try a request until it succeeds, fails for good, or time is up.
@@ -116,17 +119,34 @@ class Errand:
         except TimeoutError as error:
             if cause is None:
                 failure, cause = classify(error), error
-        raise self.told(failure, cause, tries, seconds) from self._shown(cause)
+        secrets = [*self.secrets, *self.used()]
+        clean = Failure(failure.kind, scrub(failure.reason, secrets))
+        raise explain(clean, self.url, self.deed, tries, seconds) from _shown(cause, secrets)
 
-    def told(self, failure: Failure, cause: Exception | None, tries: int, seconds: float) -> Exception:
-        """Make the exception that tells of a failure, without secrets."""
-        clean = Failure(failure.kind, scrub(failure.reason, self.secrets))
-        return explain(clean, self.url, self.deed, tries, seconds)
 
-    def _shown(self, cause: Exception | None) -> Exception | None:
-        """Give the cause of a failure, unless its text would show a secret in a traceback."""
-        texts = (f"{link!s}{link!r}" for link in chain(cause))
-        return None if any(scrub(text, self.secrets) != text for text in texts) else cause
+def _shown(cause: Exception | None, secrets: list[str]) -> Exception | None:
+    """Give the cause of a failure, unless its text would show a secret in a traceback."""
+    texts = (f"{link!s}{link!r}" for link in chain(cause))
+    return None if any(scrub(text, secrets) != text for text in texts) else cause
+
+
+class Gate:
+    """Lets some requests through at a time; and no more when the store did not answer one of them in its time."""
+
+    def __init__(self, places: int) -> None:
+        self._places = asyncio.Semaphore(places)
+        self._failure: StoreUnreachable | None = None
+
+    async def run(self, errand: Errand, request: Callable[[Progress], Awaitable[_Answer]]) -> _Answer:
+        """Have a request done when there is a place for it; see `Errand.run`."""
+        async with self._places:
+            if self._failure is not None:  # else each would take as long, one after another
+                raise StoreUnreachable(*self._failure.args)
+            try:
+                return await errand.run(request)
+            except StoreUnreachable as error:
+                self._failure = error
+                raise
 
 
 def _is_worth_trying(failure: Failure, tries: int) -> bool:

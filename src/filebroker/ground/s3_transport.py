@@ -28,8 +28,17 @@ class S3Transport(Transport):
         super().__init__(filesystem)
         filesystem.retries = 1
 
+    def credentials(self) -> list[str]:
+        """Give what requests were signed with, also where botocore found it by itself: in a profile, for example."""
+        signer = getattr(getattr(self.filesystem, "_s3", None), "_request_signer", None)
+        found = getattr(signer, "_credentials", None)
+        # Its properties may ask a server for new ones.
+        kept = vars(found) if hasattr(found, "__dict__") else {}
+        names = [prefix + name for name in ("access_key", "secret_key", "token") for prefix in ("", "_")]
+        return [value for name in names if isinstance(value := kept.get(name), str) and value]
+
     async def get(self, path: str, start: int, end: int | None, progress: Progress) -> Piece:
-        """Read bytes of a file, in one request."""
+        """Read bytes of a file, in one request; of a server that knows no ranges, all from ``start`` on."""
         if end is not None and end <= start:
             return Piece(b"")
         part = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if start or end is not None else {}
@@ -41,7 +50,9 @@ class S3Transport(Transport):
             raise
         data = await _drained(answer, progress)
         total = answer.get("ContentRange", "").rpartition("/")[2]
-        return Piece(data, int(total) if total.isdigit() else None, answer.get("ETag", ""))
+        if not total.isdigit():  # it sent the whole file
+            return Piece(data[start:], len(data), answer.get("ETag", ""))
+        return Piece(data, int(total), answer.get("ETag", ""))
 
     async def put(self, path: str, data: bytes, exclusive: bool) -> None:
         """Write a whole file in one request: the completion of several parts is not exclusive everywhere."""

@@ -1,16 +1,18 @@
 """Files below one URL of any filesystem: S3, a web server, memory; with few requests, within a deadline."""
 
 import asyncio
+import contextlib
 import os
 import sys
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar, cast
 
 from filebroker.ground import secrets
 from filebroker.ground.connections import Connection, connect, protocols, server_of
-from filebroker.ground.errors import MissingStore, StorageError, StoreUnreachable
-from filebroker.ground.retries import Errand, Progress
+from filebroker.ground.errors import AccessDenied, MissingStore, StorageError, StoreUnreachable
+from filebroker.ground.retries import Errand, Gate, Progress
 from filebroker.ground.store_errors import is_existing
 from filebroker.ground.transports import Listing, Piece
 
@@ -226,10 +228,10 @@ class Store:
     def _is_honest(self) -> bool:
         name = f"_index/probe-{uuid.uuid4().hex}"
         self._run(self._put, name, b"first", exclusive=True)
-        try:
-            return not self._run(self._put, name, b"second", exclusive=True)
-        finally:
+        is_honest = not self._run(self._put, name, b"second", exclusive=True)
+        with contextlib.suppress(AccessDenied):  # whoever may not remove finds out when it matters
             self.remove([name])
+        return is_honest
 
     def _created(self, name: str, data: bytes) -> bool:
         """Write a file unless there is one; tell whether it was written."""
@@ -242,10 +244,10 @@ class Store:
     # Coroutines, which run in the event loop of the filesystem.
 
     async def _read_many(self, parts: Sequence[tuple[str, int, int | None]]) -> list[bytes | Exception]:
-        gate = asyncio.Semaphore(_REQUESTS)
+        gate = Gate(_REQUESTS)
         return await asyncio.gather(*(self._read(gate, *part) for part in parts))
 
-    async def _read(self, gate: asyncio.Semaphore, name: str, start: int, end: int | None) -> bytes | Exception:
+    async def _read(self, gate: Gate, name: str, start: int, end: int | None) -> bytes | Exception:
         errand = self._errand(f"reading {name!r}")
         try:
             for _ in range(_ATTEMPTS):
@@ -256,22 +258,22 @@ class Store:
             return error
         return StoreUnreachable(f"{self.url} gave no two pieces of the same {name!r}: it is replaced all the time")
 
-    async def _pieces(
-        self, gate: asyncio.Semaphore, errand: Errand, name: str, start: int, end: int | None
-    ) -> list[Piece]:
+    async def _pieces(self, gate: Gate, errand: Errand, name: str, start: int, end: int | None) -> list[Piece]:
         """Read a part of a file, in one request if it is small: the first answer tells how large it is."""
         link = self._connected()
         path = link.path(name)
 
         async def piece(first: int, last: int | None) -> Piece:
-            async with gate:
-                return await errand.run(lambda progress: link.transport.get(path, first, last, progress))
+            return await gate.run(errand, lambda progress: link.transport.get(path, first, last, progress))
 
         if not link.transport.is_ranged:
             return [await piece(start, end)]
-        first = await piece(start, min(end or sys.maxsize, start + _PIECE))
-        stop = min(end or sys.maxsize, start if first.total is None else first.total)
-        rest = range(start + _PIECE, stop, _PIECE)
+        if end is None:
+            end = sys.maxsize
+        first = await piece(start, min(end, start + _PIECE))
+        stop = min(end, start if first.total is None else first.total)
+        rest = range(start + max(_PIECE, len(first.data)), stop, _PIECE)
+        first = replace(first, data=first.data[: max(0, end - start)])
         return [first, *await asyncio.gather(*(piece(at, min(at + _PIECE, stop)) for at in rest))]
 
     async def _list(self, name: str, *, flat: bool) -> Listing:
@@ -321,7 +323,7 @@ class Store:
 
     async def _measured(self, name: str, files: dict[str, int | None]) -> dict[str, int]:
         """Ask for the sizes that a listing does not tell."""
-        gate = asyncio.Semaphore(_REQUESTS)
+        gate = Gate(_REQUESTS)
         link = self._connected()
 
         async def size(file: str, known: int | None) -> int | None:
@@ -329,11 +331,10 @@ class Store:
                 return known
             path = link.path(_below(name, file))
             errand = self._errand(f"asking for the size of {file!r}")
-            async with gate:
-                try:
-                    return await errand.run(lambda _: link.transport.size(path))
-                except FileNotFoundError:  # removed since it was listed
-                    return None
+            try:
+                return await gate.run(errand, lambda _: link.transport.size(path))
+            except FileNotFoundError:  # removed since it was listed
+                return None
 
         sizes = await asyncio.gather(*(size(file, known) for file, known in files.items()))
         return {file: size for file, size in zip(files, sizes, strict=True) if size is not None}
@@ -358,7 +359,8 @@ class Store:
             raise StorageError(f"{self.url} failed at writing {name!r}: there is no directory for it") from error
 
     def _errand(self, deed: str, size: int = 0) -> Errand:
-        return Errand(self.url, deed, self._connected().secrets, size)
+        link = self._connected()
+        return Errand(self.url, deed, link.secrets, size, link.transport.credentials)
 
     def _run(
         self, work: Callable[_Terms, Coroutine[Any, Any, _Answer]], *args: _Terms.args, **options: _Terms.kwargs

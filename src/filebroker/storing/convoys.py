@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 from filebroker.ground.errors import DamagedRun
@@ -81,24 +80,30 @@ class Convoy:
         """Fetch the small pages of a stream of a run that is about to be read, and of those that follow."""
         with self._mutex:
             readers = self._readers.setdefault(stream, set())
+            if directory in readers:
+                return
             readers.add(directory)
             if len(readers) < 2:
                 return
-            others = [other for other in self._pages if other not in readers or other == directory]
-            readers.update(others)
-            wanted = list(_small_pages(((other, self._pages[other]) for other in others), stream))
-        self._remote.fetch_ahead(wanted)
+            wanted = self._small_pages(directory, stream)
+            left = _MOST_BYTES
+            for other in [other for other in self._pages if other not in readers]:
+                pages = self._small_pages(other, stream)
+                left -= sum(entry["bytes"] for _, entry in pages)
+                if left < 0:  # the others are fetched when the first of them is read
+                    break
+                readers.add(other)
+                wanted += pages
+        self._remote.fetch_ahead(page_request(*page) for page in wanted)
 
-
-def _small_pages(runs: Iterable[tuple[str, list[FileEntry]]], stream: str) -> Iterator[tuple[str, str, Any]]:
-    left = _MOST_BYTES
-    for directory, files in runs:
-        for entry in files:
-            if entry["stream"] == stream and entry["bytes"] <= SMALL_PAGE_BYTES:
+    def _small_pages(self, directory: str, stream: str) -> list[tuple[str, FileEntry]]:
+        """Give the small pages of a stream of a run; no more of them than are fetched at once."""
+        pages, left = [], _MOST_BYTES
+        for entry in self._pages.get(directory, ()):
+            if entry["stream"] == stream and entry["bytes"] <= SMALL_PAGE_BYTES and left >= entry["bytes"]:
                 left -= entry["bytes"]
-                if left < 0:
-                    return
-                yield page_request(directory, entry)
+                pages.append((directory, entry))
+        return pages
 
 
 def page_request(directory: str, entry: FileEntry) -> tuple[str, str, Any]:

@@ -137,8 +137,11 @@ class LedgerUpload:
                     with open(lock.path, "rb") as file:
                         text = file.read()
                     if not is_ended(text):
-                        lock.append(line := encode_line(0, _END, {}), sync=True)
-                        text += line
+                        text += (line := encode_line(0, _END, {}))
+                        try:
+                            lock.append(line, sync=True)
+                        except OSError:  # the disk is full: it stays until runs that are up have made room
+                            return
                     self._write(name, text)
                     lock.remove()
                     self._written.pop(name, None)

@@ -78,6 +78,58 @@ def _fetch(store: Store, staging: Staging, name: str) -> str:
     return directory
 
 
+def take_over(staging: Staging, host: str) -> int:
+    """Move here what was staged for the same store under another name of this machine, and give how many runs.
+
+    Runs whose recording was cut short are then taken for this machine's own.
+
+    Parameters
+    ----------
+    staging
+        Where it goes.
+    host
+        The other name.
+
+    Raises
+    ------
+    StorageError
+        There is nothing of that name, its uploader lives, or the filesystem refused.
+    """
+    found = [item for item in staging.elsewhere() if item.host == host]
+    if not found:
+        raise StorageError(f"no runs for {staging.url} wait that were recorded on {host!r}")
+    staging.make()
+    other = Staging(staging.url)
+    other.root = found[0].root
+    runs = other.runs()
+    try:
+        with _alone(staging), _alone(other):
+            for directory in ("_claims", layout.LIVE, f"{layout.LEDGER}/log"):
+                for name in other.files(directory):
+                    _move(other, staging, f"{directory}/{name}")
+            for name in staging.files(layout.LIVE):
+                _own(staging.path(f"{layout.LIVE}/{name}"))
+            for directory in runs:
+                _move(other, staging, directory)
+    except OSError as error:
+        raise StorageError(error.errno, f"cannot move {other.root} to {staging.root}: {error}; try again") from error
+    return len(runs)
+
+
+def _move(source: Staging, target: Staging, name: str) -> None:
+    if not os.path.exists(target.path(name)):
+        os.makedirs(os.path.dirname(target.path(name)), exist_ok=True)
+        os.rename(source.path(name), target.path(name))
+
+
+def _own(path: str) -> None:
+    """Make a lock file say that its writer was on this machine."""
+    with contextlib.suppress(ValueError, TypeError):
+        with open(path, "rb") as file:
+            owner = codec.loads(file.read())
+        filesystem.publish(path, codec.dumps({"directory": owner["directory"]}), sync=True)
+
+
 def _directory_of(claim: bytes) -> str:
     """Read off a claim which run it is about, empty if it does not say."""
     try:

@@ -8,7 +8,6 @@ from contextlib import closing
 from functools import cached_property, partial
 from itertools import pairwise
 from operator import itemgetter
-from typing import NamedTuple
 
 from filebroker.ground import codec
 from filebroker.ground.documents import Document, Pair, stream_name
@@ -21,6 +20,7 @@ from filebroker.storing.pages import Page
 from filebroker.storing.parquet import Columns, PageFile, footer_seal
 from filebroker.storing.ranges import RemoteFile, ahead
 from filebroker.storing.sealing import FileEntry, Segment
+from filebroker.storing.segments import Segments
 from filebroker.storing.streams import Streams
 from filebroker.storing.tables import to_table
 
@@ -34,17 +34,6 @@ _ATTEMPTS = 20
 _PAGES_AHEAD, _PAGES_AT_ONCE = 16, 3
 #: Of a live run with more large pages none of them is held open; so much is never merged when it is sealed.
 _HELD_PAGES = 64
-
-
-class _Parsed(NamedTuple):
-    """What was parsed of a segment: so many bytes, the lines in them, and the bytes of the last one."""
-
-    size: int
-    lines: Lines
-    last: bytes
-
-
-_NOTHING = _Parsed(0, Lines([], [], torn=False), b"")
 
 
 class RunFiles:
@@ -102,8 +91,7 @@ class RunFiles:
         self.files: list[FileEntry] = []
         self._lines: list[Line | SlimLine] = []
         self._held: dict[str, PageFile] = {}
-        self._before: dict[str, _Parsed] = {} if before is None else before._parsed
-        self._parsed: dict[str, _Parsed] = {}
+        self._segments: Segments = Segments(folder, directory, None if before is None else before._segments)
         self.size = 0
         self._unstarted = False
         self._load()
@@ -136,7 +124,7 @@ class RunFiles:
             else:
                 self._load_sealed(text)
                 break
-        self._before = self._parsed
+        self._segments.settle()
         self._check_order()
 
     def _read_documents(self) -> bytes:
@@ -145,6 +133,8 @@ class RunFiles:
         if text is not None and is_whole(text):
             return text
         if self._version is None:
+            if not self._segments.is_sealed():
+                raise FileNotFoundError(name)
             text = self.folder.read(name)
             if self.folder.remote is None or is_whole(text):
                 return text
@@ -154,7 +144,7 @@ class RunFiles:
         return self.folder.read_fixed(name, self._version, is_whole)
 
     def _load_sealed(self, text: bytes) -> None:
-        self.size, self._parsed = len(text), {}
+        self.size = len(text)
         head = self._take_lines(read_lines(text, layout.DOCUMENTS), layout.DOCUMENTS)
         self.state = head.get("state", "sealed")
         if not head:
@@ -173,7 +163,7 @@ class RunFiles:
 
     def _load_live(self, *, last_attempt: bool) -> bool:
         """Read committed segments and journals; False if one was replaced meanwhile."""
-        segments = [part for name in self.folder.names(self.directory) if (part := layout.segment_of(name))]
+        segments = [part for name in self._segments.names() if (part := layout.segment_of(name))]
         committed = {number for kind, number in segments if kind == "docs"}
         numbers = sorted({number for _, number in segments})
         missing = sorted(set(range(min(len(numbers) + 1, numbers[-1]))) - set(numbers)) if numbers else []
@@ -185,7 +175,7 @@ class RunFiles:
             name = layout.docs_name(number) if number in committed else layout.journal_name(number)
             try:
                 growing = number == numbers[-1] and number not in committed
-                if not self._take_lines(self._parse_segment(name), name, growing=growing) and not growing:
+                if not self._take_lines(self._segments.parse(name), name, growing=growing) and not growing:
                     self.damage.append(f"{name} has no readable head, so its pages are unknown")
             except FileNotFoundError:
                 if not last_attempt:
@@ -195,9 +185,10 @@ class RunFiles:
                 if self._is_no_damage(error):
                     raise
                 self.damage.append(str(error))
+        self.size = self._segments.size
         self._unstarted = not self._lines and not self.damage and numbers in ([], [0]) and not committed
         # Sealing removes the segments after documents.jsonl appeared.
-        return last_attempt or not self.folder.exists(self._path(layout.DOCUMENTS))
+        return last_attempt or not self._segments.is_superseded()
 
     def _check_order(self) -> None:
         """Note documents that are missing, doubled or out of place by their ordinals."""
@@ -209,21 +200,6 @@ class RunFiles:
             found = len(ordinals) + sum(entry["documents"] for entry in self.files)
             if found != last + 1:
                 self.damage.append(f"{last + 1 - found} of its first {last + 1} documents are missing")
-
-    def _parse_segment(self, name: str) -> Lines:
-        """Read a segment, which only ever grows, from where it was read to before."""
-        known = self._before.get(name, _NOTHING)
-        text = self.folder.read(self._path(name), known.size - len(known.last))
-        if not text.startswith(known.last):  # its writer took something back, or it is another file
-            known = _NOTHING
-            text = self.folder.read(self._path(name))
-        fresh = text[len(known.last) :]
-        lines = known.lines.then(read_lines(fresh, name, after=known.lines.count))
-        whole = text[: text.rfind(b"\n") + 1]
-        last = whole[whole.rfind(b"\n", 0, -1) + 1 :]
-        self._parsed[name] = _Parsed(known.size - len(known.last) + len(whole), lines, last)
-        self.size += known.size + len(fresh)
-        return lines
 
     def _take_lines(self, parsed: Lines, name: str, *, growing: bool = False) -> Document:
         """Add the good lines of a file, and give the content of its head."""
@@ -257,6 +233,7 @@ class RunFiles:
         for _ in range(_ATTEMPTS):
             if self.state != "live":
                 return
+            self._fetch_pages([entry for entry in self.files if entry["path"] not in self._held])
             large = sum(entry["bytes"] > _WHOLE_CHECK_BYTES for entry in self.files)
             try:
                 for entry in self.files:
@@ -408,8 +385,12 @@ class RunFiles:
         if self._convoy is not None:
             self._convoy.note(self.directory, self.files)
             self._convoy.want_pages(self.directory, stream)
-        small = [entry for entry in entries if entry["bytes"] <= SMALL_PAGE_BYTES and entry["path"] not in self._held]
-        if len(small) > 1:
+        self._fetch_pages([entry for entry in entries if entry["path"] not in self._held])
+
+    def _fetch_pages(self, entries: Sequence[FileEntry]) -> None:
+        """Fetch the small ones of some pages of a store at once."""
+        small = [entry for entry in entries if entry["bytes"] <= SMALL_PAGE_BYTES]
+        if self.folder.remote is not None and self._is_elsewhere and len(small) > 1:
             self.folder.remote.fetch_ahead(page_request(self.directory, entry) for entry in small)
 
     def _read_page(self, entry: FileEntry, columns: Columns = "all", keys: Sequence[str] | None = None) -> Page | None:

@@ -14,7 +14,7 @@ import stat
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from filebroker.ground import codec, filesystem
 from filebroker.ground.errors import StorageError
@@ -55,6 +55,8 @@ class Waiting(NamedTuple):
         The store.  Empty if the file that says so cannot be read.
     root : str
         The local path of the directory.
+    host : str
+        The name that the machine had which recorded it.
     pending : Pending
         What waits to be uploaded.
     is_listed : bool
@@ -65,6 +67,7 @@ class Waiting(NamedTuple):
 
     url: str
     root: str
+    host: str
     pending: Pending
     is_listed: bool
     conflicts: list[str]
@@ -91,6 +94,11 @@ class Staging:
         key = hashlib.sha256((place or self.url).encode(errors="surrogatepass")).hexdigest()[:16]
         label = _UNSAFE.sub("-", self.url.rpartition("/")[2])[:40]
         self.root = os.path.join(_base(), f"{label}-{key}")
+
+    @property
+    def host(self) -> str:
+        """The name that the machine had which recorded what is here."""
+        return os.path.basename(os.path.dirname(self.root)).removesuffix(_user())
 
     def __repr__(self) -> str:
         return f"<Staging {self.url!r} in {self.root!r}>"
@@ -122,9 +130,26 @@ class Staging:
                 f"{public[0]} belongs to somebody else or others can write to it, so no runs for {self.url} are kept "
                 f"in it; make it yours alone (mode 0700), or name another directory with {VARIABLE}"
             )
-        label = os.path.join(self.root, _LABEL)
-        if not os.path.exists(label):
-            filesystem.publish(label, codec.dumps({"url": self.url}), sync=False)
+        # Made now, because runs have to be able to leave when the disk is full.
+        filesystem.make_directory(self.path(_GONE))
+        if not os.path.exists(self.path(_LABEL)):
+            self.remember(None)
+
+    def remember(self, catalog_id: str | None) -> None:
+        """Keep the id of the catalog that is recorded into, for when the store cannot be asked.
+
+        Raises
+        ------
+        StorageError
+            The filesystem refused.
+        """
+        filesystem.publish(self.path(_LABEL), codec.dumps({"url": self.url, "id": catalog_id}), sync=False)
+
+    @property
+    def catalog_id(self) -> str | None:
+        """The id that was remembered, None if there is none."""
+        found = _label_in(self.root).get("id")
+        return found if isinstance(found, str) else None
 
     @property
     def uploader_lock(self) -> str:
@@ -196,9 +221,27 @@ class Staging:
         try:
             rest = [name for name in (layout.MARKER, _CLAIMS, layout.LEDGER) if any(self._below(name))]
             aside = [self.path(f"{_CONFLICTS}/{name}") for name in sorted(self._names(_CONFLICTS, r".+"))]
-            return Waiting(self.url, self.root, self.pending(), bool(rest), aside)
+            return Waiting(self.url, self.root, self.host, self.pending(), bool(rest), aside)
         except OSError as error:
             raise StorageError(error.errno, f"cannot look at what is staged in {self.root}: {error}") from error
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits here."""
+        found = self.waiting()
+        return not (found.pending.runs or found.is_listed)
+
+    def elsewhere(self) -> list[Waiting]:
+        """Tell what this user has staged for the same store as another host: this machine may have been renamed.
+
+        Raises
+        ------
+        StorageError
+            A directory cannot be listed.
+        """
+        name = os.path.basename(self.root)
+        found = [_staging_in(os.path.join(base, name)) for base in _bases() if base != os.path.dirname(self.root)]
+        return [item.waiting() for item in found if item.runs()]
 
     def _below(self, name: str) -> Iterator[str]:
         """Give a file, or the files below a directory."""
@@ -331,7 +374,8 @@ class Staging:
 
     def sweep(self) -> bool:
         """Delete what was moved aside to be deleted; also what a process that died left of it."""
-        shutil.rmtree(os.path.join(self.root, _GONE), ignore_errors=True)
+        for name in self._names(_GONE, r".+"):
+            shutil.rmtree(self.path(f"{_GONE}/{name}"), ignore_errors=True)
         return True
 
 
@@ -343,37 +387,59 @@ def waiting() -> list[Waiting]:
     StorageError
         A directory cannot be listed.
     """
-    base = _base()
-    try:
-        names = sorted(os.listdir(base))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise StorageError(error.errno, f"cannot look at what is staged in {base}: {error}") from error
-    found = [_staging_in(os.path.join(base, name)).waiting() for name in names if os.path.isdir(f"{base}/{name}")]
+    roots = [os.path.join(base, name) for base in _bases() for name in _listed(base)]
+    found = [_staging_in(root).waiting() for root in roots if os.path.isdir(root)]
     return [item for item in found if item.pending.runs or item.is_listed or item.conflicts]
 
 
 def _staging_in(root: str) -> Staging:
     """Give the staging of a directory; without a URL if that cannot be read."""
-    url = ""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        url = str(codec.loads(_read(os.path.join(root, _LABEL)))["url"])
-    staging = Staging(url)
+    staging = Staging(str(_label_in(root).get("url", "")))
     staging.root = root
     return staging
 
 
-def _base() -> str:
-    """Give the directory of what is staged by this user on this machine."""
+def _label_in(root: str) -> dict[str, Any]:
+    """Give what a staging directory says of itself, nothing if that cannot be read."""
+    try:
+        label = codec.loads(_read(os.path.join(root, _LABEL)))
+    except (OSError, ValueError):
+        return {}
+    return label if isinstance(label, dict) else {}
+
+
+def _home() -> str:
+    """Give the directory of what is staged by this user, whatever the machine was called."""
     chosen = os.environ.get(VARIABLE)
     if not chosen:
         import platformdirs
 
         chosen = os.path.join(platformdirs.user_state_dir("filebroker", appauthor=False), "staging")
-    user = f"-{os.geteuid()}" if hasattr(os, "geteuid") else ""
-    host = _UNSAFE.sub("-", socket.gethostname()) or "host"
-    return os.path.join(os.path.abspath(os.path.expanduser(chosen)), host + user)
+    return os.path.abspath(os.path.expanduser(chosen))
+
+
+def _user() -> str:
+    return f"-{os.geteuid()}" if hasattr(os, "geteuid") else ""
+
+
+def _base() -> str:
+    """Give the directory of what is staged by this user on this machine."""
+    return os.path.join(_home(), (_UNSAFE.sub("-", socket.gethostname()) or "host") + _user())
+
+
+def _bases() -> list[str]:
+    """Give the directories of all machines that have this user's home, this one's first."""
+    others = [os.path.join(_home(), name) for name in _listed(_home()) if name.endswith(_user())]
+    return [_base(), *(base for base in others if base != _base())]
+
+
+def _listed(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StorageError(error.errno, f"cannot look at what is staged in {directory}: {error}") from error
 
 
 def _is_private(directory: str) -> bool:
