@@ -1,5 +1,6 @@
 """The command's verbs for stores: what waits to be uploaded, and what is kept of their files."""
 
+import socket
 import sys
 import uuid
 from pathlib import Path
@@ -181,6 +182,24 @@ def test_what_waits_for_another_server_of_the_same_url_is_told(url: str, capsys:
     assert main(["upload", url]) == 1
     assert f"what waits for {url} is for another server; name that" in capsys.readouterr().err
     assert len(staging.runs()) == 1
+
+
+def test_what_was_recorded_under_another_name_of_the_machine_is_taken_over_when_that_is_said(
+    url: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "gethostname", lambda: "before")
+        stage(url, "one")
+    assert main(["upload"]) == 0
+    assert capsys.readouterr().out == f"{url}: 1 run (0.0 MB), recorded on before\n"
+    assert main(["upload", url]) == 1
+    assert f"what waits for {url} was recorded on 'before'" in capsys.readouterr().err
+    assert main(["upload", "--host", "nobody", url]) == 1
+    assert "recorded on 'nobody'" in capsys.readouterr().err
+    assert main(["upload", "--host", "before", url]) == 0
+    assert capsys.readouterr().out == f"{url}: 1 run uploaded\n"
+    assert elsewhere(url, monkeypatch, tmp_path) == ["one"]
+    assert not any(item.pending.runs for item in waiting())
 
 
 @pytest.mark.parametrize(

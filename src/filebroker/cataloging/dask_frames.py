@@ -3,7 +3,8 @@
 import math
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
@@ -13,8 +14,10 @@ from filebroker.cataloging.partitions import (
     TableColumn,
     dtype_of,
     empty_table,
+    read_or_again,
     start_value,
 )
+from filebroker.cataloging.shelf import version_of
 from filebroker.finding.entries import Documents
 from filebroker.finding.manifest import Manifest
 from filebroker.finding.values import Path
@@ -31,11 +34,13 @@ from filebroker.ground.filesystem import Folder
 from filebroker.ground.packages import need
 from filebroker.storing import layout
 from filebroker.storing.pages import Page, is_data
+from filebroker.storing.parquet import PageFile
 from filebroker.storing.run_files import RunFiles
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from filebroker.cataloging.catalog import Catalog
     from filebroker.cataloging.runs import Runs
 
 #: What a data key can be of, as `table_of` is told.
@@ -77,15 +82,14 @@ def table_of(
     parts, starts = _choose(runs, stream, paths, low, high)
     shown = tuple(_arranged(data, dict(zip((path.text for path in paths), starts, strict=True))))
     folder = runs.catalog.folder
-    waiting = _not_in_store(folder, {directory for directory, _ in parts})
+    waiting = _not_in_store(folder, {part.directory for part in parts})
     reader = Partitions(folder, stream, shown, low, high, waiting, uuid.uuid4().hex)
     meta = empty_table(shown)
     # Else dask makes strings of all objects: of arrays, lists and mappings.
     with need("dask").config.set({"dataframe.convert-string": False}):
         if not parts:
             return frames.from_pandas(meta, npartitions=1)
-        directories, pages = zip(*parts, strict=True)
-        return frames.from_map(reader, directories, pages, meta=meta, label="events")
+        return frames.from_map(reader, *zip(*parts, strict=True), meta=meta, label="events")
 
 
 def _not_in_store(folder: Folder, directories: set[str]) -> frozenset[str]:
@@ -131,12 +135,21 @@ def _arranged(data: Mapping[str, str], starts: Mapping[str, str]) -> Iterator[Ta
 # -- which pages
 
 
+class _Partition(NamedTuple):
+    """A run's directory, a page in it (None for all that it will have), and the version of its documents."""
+
+    directory: str
+    page: str | None
+    version: str | None
+
+
 class _Listed(NamedTuple):
-    """A run with its pages of one stream, in order, and the directories of all its streams."""
+    """A run with its pages of one stream, in order, the directories of all its streams, and its documents' version."""
 
     item: Documents
     pages: list[str]
     directories: set[str]
+    version: str | None
 
     @property
     def is_live(self) -> bool:
@@ -154,7 +167,14 @@ def _listed(runs: "Runs", stream: str) -> Iterator[_Listed]:
         for item in chunk:
             pages = [page for page in known.get(item.entry.path, ()) if layout.is_page_path(page)]
             chosen = [page for page in pages if directory.fullmatch(page.partition("/")[0])]
-            yield _Listed(item, sorted(chosen, key=_number), {page.partition("/")[0] for page in pages})
+            directories = {page.partition("/")[0] for page in pages}
+            yield _Listed(item, sorted(chosen, key=_number), directories, _version(runs.catalog, item))
+
+
+def _version(catalog: "Catalog", item: Documents) -> str | None:
+    """Give the version of a run's documents, by which a store's are asked for; None where they are read as they are."""
+    is_fixed = catalog.folder.remote is not None and item.entry.state == "sealed"
+    return version_of(str(catalog._id), item) if is_fixed else None
 
 
 def _number(page: str) -> int:
@@ -163,17 +183,18 @@ def _number(page: str) -> int:
 
 def _choose(
     runs: "Runs", stream: str, paths: Sequence[Path], low: float, high: float
-) -> tuple[list[tuple[str, str | None]], list[str]]:
-    """Give the partitions, as a run's directory and the page in it, and the dtypes of what start documents have.
+) -> tuple[list[_Partition], list[str]]:
+    """Give the partitions, and the dtypes of what start documents have.
 
     A run in progress is one partition, whatever pages it will have.
     """
-    parts: list[tuple[str, str | None]] = []
+    parts: list[_Partition] = []
     seen = [_Seen() for _ in paths]
     for run in _listed(runs, stream):
         if not (run.pages or run.is_live) or not _may_be_within(run.item, low, high):
             continue
-        parts += [(run.item.entry.path, None)] if run.is_live else [(run.item.entry.path, page) for page in run.pages]
+        pages = [None] if run.is_live else run.pages
+        parts += [_Partition(run.item.entry.path, page, run.version) for page in pages]
         if paths:
             start = run.item.start
             for known, path in zip(seen, paths, strict=True):
@@ -227,22 +248,27 @@ def _learn(runs: "Runs", stream: str, keys: list[str] | None, dtypes: dict[str, 
         There are no runs at all.
     UnknownField
         A data key that was asked for is in none of the newest runs.
+    DamagedRun
+        None of the runs that have the stream can be read, or too many cannot.
     """
     known: dict[str, str] | None = None
+    failed: dict[str, Exception] = {}
     # What no run has that was asked for may have in others: a search that nothing answers gives an empty table.
     for source in dict.fromkeys((runs, runs.catalog)):
-        for sample in islice(_samples(source, stream), _LOOKED_AT):
+        for sample in islice(_samples(source, stream, failed), _LOOKED_AT):
             known = (known or {}) | {key: sample[key] for key in sample if key not in (known or {})}
             if keys is None or all(key in known or key in dtypes for key in keys):
                 return _chosen(known, keys, dtypes, stream)
         if known is not None:
             break
+    if known is None and failed:
+        raise _unreadable(runs, failed) from list(failed.values())[-1]
     if known is None:
         raise _unknown_stream(runs, stream)
     missing = [key for key in keys or () if key not in known and key not in dtypes]
     raise UnknownField(
         f"none of the newest {_LOOKED_AT} runs that have a stream {stream!r} has {missing} in it; they have "
-        f"{list(known)}. If older ones do, say what it is, as in dtypes={{{missing[0]!r}: 'float64'}}"
+        f"{list(known)}{_told(failed)}. If older ones do, say what it is, as in dtypes={{{missing[0]!r}: 'float64'}}"
     )
 
 
@@ -256,38 +282,61 @@ def _chosen(known: dict[str, str], keys: list[str] | None, dtypes: dict[str, str
     return {key: dtypes.get(key) or known[key] for key in (known if keys is None else keys)}
 
 
-def _samples(runs: "Runs", stream: str) -> Iterator[dict[str, str]]:
+def _samples(runs: "Runs", stream: str, failed: dict[str, Exception]) -> Iterator[dict[str, str]]:
     """Give the data keys of runs with their dtypes, newest first, each from one page.
 
     Damaged and removed runs are passed over, but not for ever.
+
+    Parameters
+    ----------
+    runs, stream
+        As for `Runs.to_dask`.
+    failed
+        The directories of runs that could not be read, and why.  They are passed over, and others are added.
 
     Raises
     ------
     DamagedRun
         So many of them cannot be read.
     """
-    folder, failures = runs.catalog.folder, 0
+    folder = runs.catalog.folder
     for run in _listed(runs, stream):
+        directory = run.item.entry.path
         try:
+            if directory in failed:
+                continue
             if run.pages and not run.is_live:
-                yield _sample(folder, run.item.entry.path, run.pages[0], stream)
-            elif run.is_live and (sample := _live_sample(folder, run.item.entry.path, stream)) is not None:
+                yield read_or_again(partial(_sample, folder, directory, run.pages[0], stream), run.version)
+            elif run.is_live and (sample := _live_sample(folder, directory, stream)) is not None:
                 yield sample
         except (DamagedRun, FileNotFoundError) as error:
-            failures += 1
-            if failures == _LOOKED_AT:
-                raise DamagedRun(
-                    f"{failures} runs cannot be read, the last of them because {error}; if they were removed, "
-                    "refresh() finds out"
-                ) from error
+            failed[directory] = error
+            if len(failed) == _LOOKED_AT:
+                raise _unreadable(runs, failed) from error
 
 
-def _sample(folder: Folder, directory: str, path: str, stream: str) -> dict[str, str]:
-    files = RunFiles(folder, directory)
-    file = files.open_page(path)
-    types = file.shape.types
-    doubtful = [_key(name) for name in types if f"_x.{name}" in types]
-    return _dtypes(types, file.read("data", doubtful), files.data_keys(stream))
+def _told(failed: Sized) -> str:
+    return f", and {len(failed)} more cannot be read" if failed else ""
+
+
+def _unreadable(runs: "Runs", failed: Mapping[str, Exception]) -> DamagedRun:
+    """Say that nobody knows what columns a table has, because runs cannot be read."""
+    directory, error = list(failed.items())[-1]
+    return DamagedRun(
+        f"{len(failed)} of the runs in {runs.place} cannot be read, the last of them the one in "
+        f"{runs.catalog.folder.path(directory)} because {error}; if they were removed, refresh() finds out"
+    )
+
+
+def _sample(folder: Folder, directory: str, path: str, stream: str, version: str | None) -> dict[str, str]:
+    files = RunFiles(folder, directory, version=version)
+
+    def look(page: PageFile) -> dict[str, str]:
+        types = page.shape.types
+        doubtful = [_key(name) for name in types if f"_x.{name}" in types]
+        return _dtypes(types, page.read("data", doubtful), files.data_keys(stream))
+
+    return files.use_page(path, look)
 
 
 def _live_sample(folder: Folder, directory: str, stream: str) -> dict[str, str] | None:

@@ -3,9 +3,11 @@
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -22,7 +24,7 @@ from filebroker.ground.texts import encodable
 from filebroker.storing import columns as arrow_columns
 from filebroker.storing.columns import ABSENT
 from filebroker.storing.pages import Page, column_name
-from filebroker.storing.parquet import Columns
+from filebroker.storing.parquet import Columns, PageFile
 from filebroker.storing.run_files import RunFiles
 from filebroker.storing.sealing import FileEntry
 
@@ -40,6 +42,8 @@ _TO_PANDAS = {pa.int64(): _DTYPES["Int64"], pa.bool_(): _DTYPES["boolean"], pa.s
 _MISFITS = (pa.ArrowException, OverflowError, UnicodeEncodeError)
 #: So many runs, and so many bytes of their documents, are kept open for the next page of theirs.
 _KEPT_RUNS, _KEPT_BYTES = 32, 32 << 20
+
+T = TypeVar("T")
 
 
 class TableColumn(NamedTuple):
@@ -104,7 +108,9 @@ class Partitions:
         """Give dask what the names of the partitions are made of."""
         return self.token
 
-    def __call__(self, directory: str, page: str | None, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    def __call__(
+        self, directory: str, page: str | None, version: str | None, columns: Sequence[str] | None = None
+    ) -> pd.DataFrame:
         """Read a partition.
 
         Parameters
@@ -113,6 +119,8 @@ class Partitions:
             The run's directory.
         page
             The path of a page in it; None for all events that the run has by now.
+        version
+            Of the run's documents, see `RunFiles`.
         columns
             Names of the columns to read, None for all.
 
@@ -128,14 +136,20 @@ class Partitions:
         named = {column.name: column for column in self.columns}
         chosen = list(self.columns) if columns is None else [named[name] for name in columns]
         try:
-            files = _opened.give(self, directory)
+            tables = read_or_again(partial(self._tables, directory, page, chosen), version)
         except NothingRecorded as error:
             if directory in self.waiting:
                 raise _not_yet(self.folder.path(directory)) from error
             return empty_table(chosen)  # it was removed, or its copy is in the making: catalogs pass over it as well
-        tables = [self._table(files, part, chosen) for part in self._parts(files, page, chosen)]
         tables = [table for table in tables if len(table)] or [empty_table(chosen)]
         return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
+
+    def _tables(
+        self, directory: str, page: str | None, chosen: list[TableColumn], version: str | None
+    ) -> list[pd.DataFrame]:
+        # What is in progress is as it is now, for this reader alone.
+        files = RunFiles(self.folder, directory) if page is None else _opened.give(self, directory, version)
+        return [self._table(files, part, chosen) for part in self._parts(files, page, chosen)]
 
     def _parts(self, files: RunFiles, page: str | None, chosen: list[TableColumn]) -> Iterator["_Part"]:
         """Give the pages of a partition, of which no more is read than what is asked for."""
@@ -154,13 +168,13 @@ class Partitions:
             yield _Part(None, entry["rows"], None)
             return
         try:
-            mask = None if limits is None else _mask(files.read_page(page, "shown", []), limits)
-            if mask is None or mask.any():
-                yield _Part(files.read_page(page, mode, keys), entry["rows"], mask)
+            found = files.use_page(page, partial(_part, entry["rows"], limits, mode, keys))
         except FileNotFoundError as error:
             raise DamagedRun(_describe(files, f"{page} is missing")) from error
         except DamagedRun as error:
             raise DamagedRun(_describe(files, str(error))) from error
+        if found is not None:
+            yield found
 
     @staticmethod
     def _refuse_damage(files: RunFiles) -> None:
@@ -200,35 +214,79 @@ class _Part(NamedTuple):
     mask: Any
 
 
+#: Token of the table, directory of the run, and version of its documents.
+_Key = tuple[str, str, str | None]
+
+
 class _Opened:
     """Sealed runs that this process has open: most have several pages, each a partition of its own."""
 
     def __init__(self) -> None:
-        self._runs: OrderedDict[tuple[str, str], RunFiles] = OrderedDict()
-        self._mutex = threading.Lock()
+        self.renew_locks()
         forks.renew_in_children(self)
 
     def renew_locks(self) -> None:
         """Begin anew in a forked child."""
-        self._runs, self._mutex = OrderedDict(), threading.Lock()
+        self._mutex = threading.Lock()
+        self._runs: OrderedDict[_Key, RunFiles] = OrderedDict()
+        self._coming: dict[_Key, Future[RunFiles]] = {}
 
-    def give(self, table: Partitions, directory: str) -> RunFiles:
-        """Open a run, unless this was done before for the same table."""
-        key = table.token, directory
+    def give(self, table: Partitions, directory: str, version: str | None) -> RunFiles:
+        """Open a run, unless this was done before for the same table, or is being done."""
+        key = table.token, directory, version
         with self._mutex:
             if key in self._runs:
                 self._runs.move_to_end(key)
                 return self._runs[key]
-        files = RunFiles(table.folder, directory)
-        if files.state != "live":
-            with self._mutex:
-                self._runs[key] = files
+            is_first = key not in self._coming
+            result = self._coming.setdefault(key, Future())
+        if is_first:
+            self._open(key, table.folder, result)
+        return result.result()
+
+    def _open(self, key: _Key, folder: Folder, result: "Future[RunFiles]") -> None:
+        """Open a run for all who wait for it."""
+        try:
+            result.set_result(RunFiles(folder, key[1], version=key[2]))
+        except BaseException as error:  # whatever it is: they wait for it
+            result.set_exception(error)
+        with self._mutex:
+            del self._coming[key]
+            if result.exception() is None and result.result().state != "live":
+                self._runs[key] = result.result()
                 while len(self._runs) > _KEPT_RUNS or sum(kept.size for kept in self._runs.values()) > _KEPT_BYTES:
                     self._runs.popitem(last=False)
-        return files
 
 
 _opened = _Opened()
+
+
+def read_or_again(read: Callable[[str | None], T], version: str | None) -> T:
+    """Read of a run by the documents of a version, and if that fails by those that it has now.
+
+    A copy of the former may be on this machine when the run was removed, or replaced by another one.
+
+    Parameters
+    ----------
+    read
+        Reads, given the version or None.
+    version
+        Of the run's documents, see `RunFiles`.
+    """
+    try:
+        return read(version)
+    except (DamagedRun, FileNotFoundError):
+        if version is None:
+            raise
+    return read(None)
+
+
+def _part(
+    rows: int, limits: tuple[float, float] | None, mode: Columns, keys: Sequence[str], page: PageFile
+) -> _Part | None:
+    """Read what is wanted of a page, None if all its events are out of a range."""
+    mask = None if limits is None else _mask(page.read("shown", []), limits)
+    return _Part(page.read(mode, keys), rows, mask) if mask is None or mask.any() else None
 
 
 def _entry(files: RunFiles, path: str, stream: str) -> FileEntry:

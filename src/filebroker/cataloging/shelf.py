@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from filebroker.cataloging.run import Known, Run
-from filebroker.finding.entries import Entry
+from filebroker.finding.entries import Documents, Entry
 from filebroker.finding.library import Library
 from filebroker.finding.manifest import Manifest
 from filebroker.ground.cautions import warn
@@ -19,6 +19,19 @@ from filebroker.storing.convoys import Convoy
 _KEPT_RUNS, _KEPT_BYTES = 1024, 16 << 20
 #: So many runs of a store are read together at most.
 _MOST_TOGETHER = 64
+
+
+def version_of(catalog: str, item: Documents) -> str:
+    """Give what distinguishes the documents of a sealed run from others that were in the same place before.
+
+    Parameters
+    ----------
+    catalog
+        What distinguishes its catalog from others that were in the same place.
+    item
+        The run.
+    """
+    return f"{catalog}.{item.entry.revision}"
 
 
 class Shelf:
@@ -116,7 +129,7 @@ class Shelf:
     ) -> None:
         """Make runs of a store of what is known of them."""
         for item in library.ask(Manifest.documents, [entry.row for entry in entries]):
-            known = Known(f"{version}.{item.entry.revision}", item.raw_start, item.raw_stop)
+            known = Known(version_of(version, item), item.raw_start, item.raw_stop)
             if convoy is not None:
                 convoy.join(item.entry.path, known.version)
             self._keep(Run(folder, item.entry.path, known, convoy))

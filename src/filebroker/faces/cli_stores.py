@@ -97,9 +97,9 @@ def _upload_one(catalog: str, host: str | None) -> None:
     FilebrokerError
         Something stays here.
     """
-    from filebroker.ground.errors import DuplicateDocument, InvalidConfig, NotSupported
+    from filebroker.ground.errors import DuplicateDocument, NotSupported
     from filebroker.storing.rescue import take_over
-    from filebroker.storing.staging import Staging, waiting
+    from filebroker.storing.staging import Staging
 
     folder = folder_of(catalog)
     if folder.local is not None:
@@ -108,12 +108,8 @@ def _upload_one(catalog: str, host: str | None) -> None:
     if host is not None:
         take_over(staging, host)
     before = staging.waiting()
-    if not (before.pending.runs or before.is_listed):
-        if any(item.url == folder.url for item in waiting() if item.root != staging.root and item.host == staging.host):
-            raise InvalidConfig(
-                f"what waits for {folder.url} is for another server; name that by endpoint_url in a configuration, or "
-                f"by the environment variable AWS_ENDPOINT_URL"
-            )
+    if staging.is_empty:
+        _check_others(staging)
         print(f"nothing waits to be uploaded to {folder.url}", file=sys.stderr)
         return
     _flush(catalog, staging)
@@ -123,6 +119,31 @@ def _upload_one(catalog: str, host: str | None) -> None:
             f"{folder.url} has other runs of the uids of {count(len(lost), 'run')}, kept in {', '.join(lost)}"
         )
     say(f"{folder.url}: {_outcome(before, after)}")
+
+
+def _check_others(staging: "Staging") -> None:
+    """Look whether something waits for a store of the same URL.
+
+    Raises
+    ------
+    InvalidConfig
+        Something does, for another server or under another name of this machine.
+    """
+    from filebroker.ground.errors import InvalidConfig
+    from filebroker.storing.staging import waiting
+
+    for item in waiting():
+        if item.url != staging.url or item.root == staging.root or not (item.pending.runs or item.is_listed):
+            continue
+        if item.host != staging.host:
+            raise InvalidConfig(
+                f"what waits for {staging.url} was recorded on {item.host!r}; if that was this machine, or is gone, "
+                f"give --host {item.host}"
+            )
+        raise InvalidConfig(
+            f"what waits for {staging.url} is for another server; name that by endpoint_url in a configuration, or "
+            f"by the environment variable AWS_ENDPOINT_URL"
+        )
 
 
 def _flush(catalog: str, staging: "Staging") -> None:

@@ -18,7 +18,7 @@ from filebroker.finding.ledger import Ledger
 from filebroker.finding.manifest import Manifest
 from filebroker.finding.records import Record
 from filebroker.finding.survey import Survey, read_all, survey
-from filebroker.finding.uptake import Uptake
+from filebroker.finding.uptake import LedgerReplaced, Uptake
 from filebroker.ground import forks
 from filebroker.ground.cautions import warn
 from filebroker.ground.errors import (
@@ -102,6 +102,7 @@ class Library:
         # The files of the ledger that were taken in, and into which manifest.
         self._seen: tuple[str, dict[str, int]] = "", {}
         self._uptake = Uptake(self.ledger)
+        self._following = threading.RLock()
         self._is_checked = self._is_removed = False
         self._recorded: dict[str, tuple[int, str]] = {}
         self._unreadable: set[str] = set()
@@ -120,6 +121,7 @@ class Library:
         abandon(self.manifest)
         self.manifest = self._place_manifest()
         self._seen = "", {}
+        self._following = threading.RLock()
         self.ledger.renew_locks()
         self.indexing.renew_locks()
         self.housekeeper = Housekeeper(self, self._is_busy)
@@ -151,7 +153,7 @@ class Library:
             files = self.ledger.files()
             if self._seen != (self._identity(), files):
                 self._check_if_small()
-                self._take_in_latest(files, {})
+                self._take_in_latest(files)
             if self.ledger.is_complete(files):
                 self._revive()
             else:
@@ -165,15 +167,10 @@ class Library:
                 self._go_offline(self._why_offline)
             return {}
         try:
-            files = self.ledger.files(fresh=False)
-            with alone():
-                is_news = self._seen != (self._identity(), files)
-                known = self.manifest.sources()
-            if is_news:
-                texts = self._uptake.fetch(files, known)
-                with alone():
-                    self._check_if_small()
-                    self._take_in_latest(files, texts)
+            with self._following:
+                files, damage = self._follow_store()
+            if self._is_suspect():
+                self._make_good(damage)
             is_due = time.monotonic() - self._surveyed > _SURVEY_SECONDS
             if is_due and not self.ledger.is_complete(files):
                 self._report(self._look_around(is_whole=False).unreadable)
@@ -186,6 +183,40 @@ class Library:
             return {}
         self.is_offline = False
         return files
+
+    def _follow_store(self) -> tuple[dict[str, int], list[str]]:
+        """Take in what is new in a ledger in a store: its files, and what is damaged.
+
+        The network is waited for by nobody but this thread.
+        """
+        files, replaced = self.ledger.files(fresh=False), 0
+        for attempt in range(_ATTEMPTS):
+            anew = replaced > 1  # the first time the list of files may only have been older than the manifest
+            try:
+                with alone():
+                    identity = self._identity()
+                    if not anew and self._seen == (identity, files):
+                        return files, []
+                    self._check_if_small()
+                    identity = self._identity()
+                    known = {} if anew else self.manifest.sources()
+                portions = self._uptake.fetch(files, known)
+                with alone():
+                    damage = self._uptake.take_in_fetched(self.manifest, identity, files, portions, anew=anew)
+                    self._note_seen(identity, files)
+            except LedgerReplaced:
+                replaced += 1
+            except FileNotFoundError:  # merged with others meanwhile
+                pass
+            except (sqlite3.DatabaseError, DatabaseDamaged) as error:
+                if attempt > 1:
+                    raise
+                with alone():
+                    self._discard_manifest(error)
+            else:
+                return files, damage
+            files = self.ledger.files()
+        raise StorageError(f"the ledger of {self._folder.url} changes faster than it can be read")
 
     def _go_offline(self, error: StoreUnreachable | None) -> None:
         """Be content with what was taken in before, if anything was."""
@@ -233,18 +264,17 @@ class Library:
                 if not self._seen[0]:
                     self.sync()
                 with alone():
+                    asked = self._seen[0]
                     if _silence.kept:
                         return question(self.manifest, *values, **keywords)
-                    if self.manifest.identity() != self._seen[0]:
-                        self.sync()
-                    asked = self._seen[0]
-                    answer = question(self.manifest, *values, **keywords)
                     if self.manifest.identity() == asked:
-                        return answer
+                        answer = question(self.manifest, *values, **keywords)
+                        if self.manifest.identity() == asked:
+                            return answer
+                self.sync()
             except (sqlite3.DatabaseError, DatabaseDamaged) as error:
                 with alone():
                     self._discard_manifest(error)
-                    self.sync()
         raise StorageError(f"what is kept in {self.manifest.path} is made anew again and again by others; try later")
 
     def _check_if_small(self) -> None:
@@ -287,36 +317,44 @@ class Library:
             self._discard_manifest(error)
             return self.manifest.identity()
 
-    def _take_in_latest(self, files: dict[str, int], texts: dict[str, bytes]) -> None:
+    def _take_in_latest(self, files: dict[str, int]) -> None:
         damage: list[str] = []
         identity = ""
         for attempt in range(_ATTEMPTS):
             try:
                 identity = self.manifest.identity()
-                damage = self._uptake.take_in(self.manifest, identity, files, texts)
+                damage = self._uptake.take_in(self.manifest, identity, files)
                 break
             except FileNotFoundError as error:  # merged with others meanwhile
                 if attempt == _ATTEMPTS - 1:
                     raise StorageError(
                         f"the ledger of {self._folder.url} changes faster than it can be read"
                     ) from error
-                files, texts = self.ledger.files(), {}
+                files = self.ledger.files()
             except (sqlite3.DatabaseError, DatabaseDamaged) as error:
                 if attempt > 1:
                     raise
                 self._discard_manifest(error)
-        if self.ledger.is_complete(files):
-            self.manifest.complete()
-        # A line that is not whole yet is looked at again.
-        self._seen = identity, {name: files[name] for name in files if name not in self._uptake.unfinished}
+        self._note_seen(identity, files)
         if self.manifest.is_suspect:
             self._make_good(damage)
+
+    def _note_seen(self, identity: str, files: dict[str, int]) -> None:
+        """Note what went into the manifest; a line that is not whole yet is looked at again."""
+        if self.ledger.is_complete(files):
+            self.manifest.complete()
+        self._seen = identity, {name: files[name] for name in files if name not in self._uptake.unfinished}
+
+    def _is_suspect(self) -> bool:
+        with alone():
+            return self.manifest.is_suspect
 
     def _make_good(self, damage: list[str]) -> None:
         """Find in the run directories what a damaged ledger, or one put in another's place, does not know."""
         is_there = bool(self.ledger.files())  # it may be removed as a whole
         found = self.refresh()
-        self.manifest.suspect(False)
+        with alone():
+            self.manifest.suspect(False)
         if damage or (found.added and is_there):
             damage = damage or ["files of it are missing, or older than they were"]
             self._warn(
@@ -483,9 +521,9 @@ class Library:
             with alone():
                 self.indexing.close(discard=True)
                 self._empty_manifest()
-                self.sync()
-                if problem or not self.writable:
-                    self._look_around()
+            self.sync()
+            if problem or not self.writable:
+                self._look_around()
         self.indexing.update(progress=progress)
         if problem:
             self._warn(f"the ledger of {self._folder.url} cannot be made anew: {problem}")

@@ -1,10 +1,17 @@
 """Uptake: what is new in the files of a ledger goes into the manifest, each line once."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from filebroker.finding.ledger import SNAPSHOTS, Ledger, Portion
 from filebroker.finding.manifest import Manifest
+
+#: Reads a file of a ledger from a byte on.
+Read = Callable[[str, int], Portion]
+
+
+class LedgerReplaced(Exception):
+    """The ledger is another one than that which went into the manifest."""
 
 
 class Uptake:
@@ -25,7 +32,7 @@ class Uptake:
         self._ledger = ledger
         self.unfinished: set[str] = set()
 
-    def fetch(self, files: dict[str, int], known: dict[str, int]) -> dict[str, bytes]:
+    def fetch(self, files: Mapping[str, int], known: Mapping[str, int]) -> dict[str, Portion]:
         """Read what is new in a ledger in a store, at once.
 
         Parameters
@@ -34,12 +41,22 @@ class Uptake:
             Its files, with their sizes in bytes.
         known
             The files that went into the manifest, with how many of their bytes.
-        """
-        news = {name for name, size in files.items() if size != known.get(name, -1)}
-        return self._ledger.fetch({name: 0 if name.startswith(SNAPSHOTS) else known.get(name, 0) for name in news})
 
-    def take_in(self, manifest: Manifest, identity: str, files: dict[str, int], texts: dict[str, bytes]) -> list[str]:
-        """Read what is new in the files of the ledger into a manifest, and give what is damaged.
+        Raises
+        ------
+        StorageError
+            One of them cannot be read: then nothing is taken in, rather than a part.
+        """
+        news = {name: _start(name, known) for name, size in files.items() if size != known.get(name, -1)}
+        texts = self._ledger.fetch(news)
+        portions = {}
+        for name, start in news.items():
+            with contextlib.suppress(FileNotFoundError):  # it was merged with others meanwhile
+                portions[name] = self._ledger.read(name, start, texts.pop(name, None))
+        return portions
+
+    def take_in(self, manifest: Manifest, identity: str, files: Mapping[str, int]) -> list[str]:
+        """Read what is new in the files of a ledger on a local disk into a manifest, and give what is damaged.
 
         Parameters
         ----------
@@ -49,26 +66,69 @@ class Uptake:
             What it was when the files were listed.
         files
             The ledger's files, with their sizes in bytes.
-        texts
-            What `fetch` gave of them.
 
         Raises
         ------
         FileNotFoundError
             The ledger or the manifest was replaced meanwhile; list its files again.
         """
+        try:
+            return self._add(manifest, identity, files, self._ledger.read)
+        except LedgerReplaced:
+            if self._ledger.files() != files:
+                raise FileNotFoundError("the ledger changed while it was listed") from None
+            return self._read_anew(manifest, identity, files, self._ledger.read)
+
+    def take_in_fetched(
+        self,
+        manifest: Manifest,
+        identity: str,
+        files: Mapping[str, int],
+        portions: Mapping[str, Portion],
+        *,
+        anew: bool,
+    ) -> list[str]:
+        """Do the same with what `fetch` gave of the files.
+
+        Parameters
+        ----------
+        manifest, identity, files
+            As for `take_in`.
+        portions
+            What was fetched.
+        anew
+            Forget what came from another ledger.
+
+        Raises
+        ------
+        LedgerReplaced
+            Everything has to be fetched, and taken in anew.
+        FileNotFoundError
+            The ledger or the manifest was replaced meanwhile; list its files again.
+        """
+
+        def read(name: str, start: int) -> Portion:
+            if name not in portions:
+                raise FileNotFoundError(f"{name} was merged with others meanwhile")
+            return portions[name]
+
+        return (self._read_anew if anew else self._add)(manifest, identity, files, read)
+
+    def _add(self, manifest: Manifest, identity: str, files: Mapping[str, int], read: Read) -> list[str]:
+        """Put what is new into a manifest."""
         known = manifest.sources()
         damage: list[str] = []
         covered: dict[str, int] = {}
         self.unfinished.clear()
-        is_replaced = any(size < known.get(name, 0) for name, size in files.items())
+        if any(size < known.get(name, 0) for name, size in files.items()):
+            raise LedgerReplaced("files of the ledger are shorter than they were")
         # Snapshots first: a log that was merged into one need not be read.
         for name, size in sorted(files.items(), key=lambda item: not item[0].startswith(SNAPSHOTS)):
-            if size != known.get(name, -1) and not is_replaced:
+            if size != known.get(name, -1):
                 if size <= covered.get(name, -1):
                     portion = Portion([], size, {name: size}, [])
                 else:
-                    portion = self._read(name, known.get(name, 0), texts.get(name))  # before others have to wait
+                    portion = read(name, _start(name, known))  # before others have to wait
                     covered.update(portion.covers)
                 with _writing_to(manifest, identity):
                     before, known = known.get(name), manifest.sources()
@@ -77,14 +137,9 @@ class Uptake:
                     elif known.get(name, 0) < portion.end:  # else another process was faster
                         raise FileNotFoundError("the manifest was made anew meanwhile")
         # What was merged is known by now to be part of a snapshot.
-        if is_replaced or manifest.uncovered(files):
-            if self._ledger.files() != files:
-                raise FileNotFoundError("the ledger changed while it was listed")
-            damage = self._read_anew(manifest, identity, files)
+        if manifest.uncovered(files):
+            raise LedgerReplaced("files of the ledger are missing")
         return damage
-
-    def _read(self, name: str, start: int = 0, text: bytes | None = None) -> Portion:
-        return self._ledger.read(name, 0 if name.startswith(SNAPSHOTS) else start, text)
 
     def _note(self, manifest: Manifest, name: str, size: int, portion: Portion) -> list[str]:
         """Put what was read of a file into the manifest, and give what is damaged."""
@@ -100,15 +155,20 @@ class Uptake:
             manifest.suspect(True)
         return damage
 
-    def _read_anew(self, manifest: Manifest, identity: str, files: dict[str, int]) -> list[str]:
+    def _read_anew(self, manifest: Manifest, identity: str, files: Mapping[str, int], read: Read) -> list[str]:
         """Forget what came from another ledger, and read this one."""
         damage: list[str] = []
         with _writing_to(manifest, identity):
             manifest.forget()
             for name, size in files.items():
-                damage += self._note(manifest, name, size, self._read(name))
+                damage += self._note(manifest, name, size, read(name, 0))
             manifest.suspect(True)
         return damage
+
+
+def _start(name: str, known: Mapping[str, int]) -> int:
+    """Give the byte to read a file of a ledger from: snapshots are read whole."""
+    return 0 if name.startswith(SNAPSHOTS) else known.get(name, 0)
 
 
 @contextlib.contextmanager

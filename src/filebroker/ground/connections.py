@@ -175,5 +175,7 @@ def _filesystem(url: str, options: dict[str, dict[str, Any]], secrets: list[str]
     except ImportError as error:
         raise MissingPackage(f"{url!r} takes a package that is not installed: {error}") from error
     except Exception as error:  # noqa: BLE001 - each filesystem refuses its options in a way of its own
-        reason = scrub(f"{error}", secrets)
-        raise StorageError(f"cannot open {url!r}: {reason}") from (error if reason == str(error) else None)
+        cause = error
+    reason = scrub(f"{cause}", secrets)
+    # Raised here, and not above, so that what shows a secret is not even its context.
+    raise StorageError(f"cannot open {url!r}: {reason}") from (cause if reason == str(cause) else None)

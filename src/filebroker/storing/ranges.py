@@ -276,15 +276,23 @@ def ahead(tasks: Sequence[Callable[[], T]], count: int) -> Generator[T, None, No
         What to call.  A single one is called without a thread.
     count
         How many are done or waiting to be taken while a result is used.
+
+    Notes
+    -----
+    Whoever leaves early does not wait: tasks that were begun go on in their threads, and no others are.
     """
     if len(tasks) == 1:
         yield tasks[0]()
         return
     waiting: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(count, "filebroker-ahead") as pool:
+    pool = ThreadPoolExecutor(count, "filebroker-ahead")
+    try:
         for task in tasks:
             waiting.append(pool.submit(task))
             if len(waiting) > count:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        # Nobody waits for what is not wanted any more: after a failure that may take as long as the failure did.
+        pool.shutdown(wait=False, cancel_futures=True)

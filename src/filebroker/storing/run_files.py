@@ -3,11 +3,12 @@
 import errno
 import hashlib
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property, partial
 from itertools import pairwise
 from operator import itemgetter
+from typing import TypeVar
 
 from filebroker.ground import codec
 from filebroker.ground.documents import Document, Pair, stream_name
@@ -34,6 +35,8 @@ _ATTEMPTS = 20
 _PAGES_AHEAD, _PAGES_AT_ONCE = 16, 3
 #: Of a live run with more large pages none of them is held open; so much is never merged when it is sealed.
 _HELD_PAGES = 64
+
+T = TypeVar("T")
 
 
 class RunFiles:
@@ -395,7 +398,7 @@ class RunFiles:
 
     def _read_page(self, entry: FileEntry, columns: Columns = "all", keys: Sequence[str] | None = None) -> Page | None:
         try:
-            return self._read_checked(entry, columns, keys)
+            return self._use(entry, lambda page: page.read(columns, keys))
         except (DamagedRun, StorageError, FileNotFoundError) as error:
             gone = isinstance(error, FileNotFoundError) and self.state == "live"
             if gone and self.folder.exists(self._path(layout.DOCUMENTS)):
@@ -419,33 +422,35 @@ class RunFiles:
         with closing(ahead(tasks, _PAGES_AT_ONCE)) as pages:
             yield from filter(None, pages)
 
-    def _read_checked(self, entry: FileEntry, columns: Columns, keys: Sequence[str] | None) -> Page:
-        try:
-            page = self._held.get(entry["path"]) or self._open_page(entry)
-            return page.read(columns, keys)
-        except DamagedRun:
-            path = self._path(entry["path"])
-            if self.folder.on_disk(path) is not None or entry["bytes"] <= SMALL_PAGE_BYTES:
-                raise
-            return self._open_remote(path, entry, fresh=True).read(columns, keys)  # a bit may have flipped on the way
+    def use_page(self, path: str, use: Callable[[PageFile], T]) -> T:
+        """Open a page once, check that it is the one that is meant, and read of it whatever is wanted.
 
-    def open_page(self, path: str) -> PageFile:
-        """Open a page by its path in the manifest, after checking that it is the one that is meant.
+        Parameters
+        ----------
+        path
+            Its path in the manifest.
+        use
+            Reads of the page.  It is called again if what came over the network was not what is stored.
 
         Raises
         ------
         DamagedRun
-            It is not, or the manifest names no such page.
+            It is another page or a damaged one, or the manifest names no such page.
         FileNotFoundError
             It is missing.
         StorageError
             It cannot be read.
         """
-        return self._open_page(self._entry(path))
+        return self._use(self._entry(path), use)
 
-    def read_page(self, path: str, columns: Columns = "all", keys: Sequence[str] | None = None) -> Page:
-        """Read a page by its path in the manifest; see `PageFile.read` and, for what is raised, `open_page`."""
-        return self._read_checked(self._entry(path), columns, keys)
+    def _use(self, entry: FileEntry, use: Callable[[PageFile], T]) -> T:
+        try:
+            return use(self._held.get(entry["path"]) or self._open_page(entry))
+        except DamagedRun:
+            path = self._path(entry["path"])
+            if self.folder.on_disk(path) is not None or entry["bytes"] <= SMALL_PAGE_BYTES:
+                raise
+            return use(self._open_remote(path, entry, fresh=True))  # a bit may have flipped on the way
 
     def _entry(self, path: str) -> FileEntry:
         for entry in self.files:

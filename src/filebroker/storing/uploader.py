@@ -156,10 +156,11 @@ class Uploader:
                 self.flush(timeout)
         except FilebrokerError as error:
             problem = f"{error}. Opening the catalog for recording, or 'filebroker upload {self.staging.url}', goes on"
-        with self._changed:
-            self._closed = True
-            thread = self._thread
-            self._changed.notify_all()
+        finally:  # who is interrupted while it waits wants no more of it either
+            with self._changed:
+                self._closed = True
+                thread = self._thread
+                self._changed.notify_all()
         if thread is not None and not problem:  # else it is waiting for the store
             thread.join(_LOCK_PAUSE)
         return problem
