@@ -5,7 +5,7 @@ import os
 import pickle
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -34,8 +34,11 @@ from filebroker import (
 from filebroker.cataloging import dask_frames, partitions
 from filebroker.cataloging.outbox import Outbox
 from filebroker.cataloging.runs import Runs
+from filebroker.finding.library import Library
 from filebroker.ground.errors import UnfitEvents
 from filebroker.ground.filesystem import Folder
+from filebroker.ground.remote import Remote
+from filebroker.storing import run_files
 from filebroker.storing.parquet import PageFile
 from filebroker.storing.recorder import Recorder
 from servers import Proxy
@@ -645,10 +648,38 @@ def test_removed_runs_are_not_tried_for_ever(many: Catalog) -> None:
         shutil.rmtree(Path(many.folder.url) / run.directory)
     assert len(computed(many.to_dask(columns=["det"]))) == 6 + 77
     shutil.rmtree(Path(many.folder.url) / runs[19].directory)
-    with pytest.raises(DamagedRun, match=r"20 runs cannot be read, .*refresh\(\)"):
+    with pytest.raises(DamagedRun, match=r"20 of the runs in .* cannot be read, .*refresh\(\)"):
         many.to_dask()
     many.refresh()
     assert len(computed(many.to_dask(columns=["det"]))) == 5 + 77
+
+
+def spoilt(page: Path) -> None:
+    page.write_bytes(b"junk" * 100)
+
+
+@pytest.mark.parametrize("harm", [spoilt, Path.unlink])
+@pytest.mark.parametrize("count", [1, 19])
+def test_where_all_runs_are_damaged_their_stream_is_not_called_unknown(
+    tmp_path: Path, reads: list[str], harm: Callable[[Path], None], count: int
+) -> None:
+    catalog = Catalog(tmp_path / "catalog")
+    for _ in range(count):
+        put(catalog, {"det": [0.5]})
+    pages = list(Path(catalog.folder.url).glob(PAGES))
+    for page in pages:
+        harm(page)
+    reads.clear()
+    told = rf"{count} of the runs in .* cannot be read, the last of them the one in .*00000\.parquet.*refresh\(\)"
+    with pytest.raises(DamagedRun, match=told):
+        catalog.search({}).to_dask()
+    assert len([path for path in reads if path.endswith("documents.jsonl")]) == len(pages) == count
+    with pytest.raises(UnknownStream):
+        catalog.to_dask("dark")
+    put(catalog, {"other": [0.5]})
+    assert catalog.to_dask().columns.tolist()[-1] == "other"
+    with pytest.raises(UnknownField, match=rf"'other'\], and {count} more cannot be read"):
+        catalog.to_dask(columns=["det"])
 
 
 def test_lost_names_of_pages_are_noticed(many: Catalog) -> None:
@@ -710,7 +741,10 @@ def test_worker_processes_compute_it_from_a_bucket(
             catalog.to_dask(columns=["det"]).sum(numeric_only=True).compute()
 
 
-def test_a_partition_takes_two_requests(many: Catalog, s3_url: tuple[str, dict[str, Any]]) -> None:
+def test_a_partition_takes_two_requests(
+    many: Catalog, s3_url: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FILEBROKER_CACHE", "")  # as on a worker elsewhere
     url, options = s3_url
     uploaded(many, url, options)
     with Proxy(options["endpoint_url"]) as proxy:
@@ -719,6 +753,135 @@ def test_a_partition_takes_two_requests(many: Catalog, s3_url: tuple[str, dict[s
             proxy.clear()
             assert len(computed(table.get_partition(number)))
             assert len(proxy.requests) == proxy.count(r"GET .*(documents\.jsonl|0000\d\.parquet)") == requests
+
+
+@pytest.fixture
+def behind_proxy(s3_url: tuple[str, dict[str, Any]]) -> Iterator[Callable[..., tuple[Catalog, Proxy]]]:
+    """Give what puts a catalog into a bucket, and opens it there behind a proxy."""
+    url, options = s3_url
+    with Proxy(options["endpoint_url"]) as proxy:
+
+        def opened(catalog: Catalog) -> tuple[Catalog, Proxy]:
+            uploaded(catalog, url, options)
+            return Catalog(url, storage_options=options | {"endpoint_url": proxy.url}, read_only=True), proxy
+
+        yield opened
+
+
+@pytest.fixture
+def large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have all pages of stores count as too large to be fetched whole."""
+    monkeypatch.setattr(run_files, "SMALL_PAGE_BYTES", 0)
+
+
+def test_without_the_network_there_is_what_was_read_before(
+    many: Catalog, behind_proxy: Callable[..., tuple[Catalog, Proxy]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog, proxy = behind_proxy(many)
+    expected = together(catalog)
+    monkeypatch.setenv("FILEBROKER_TIMEOUT", "0.5")
+    monkeypatch.setattr(Library, "sync", lambda self: None)  # that the newest may be missing is told elsewhere
+    proxy.clear()
+    proxy.fault("", "reset")
+    table = catalog.to_dask(columns=["det"], metadata="scan_id")
+    assert_same(table, expected[["seq_num", "time", "det", "uid"]])
+    assert not proxy.requests
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_copy_of_its_documents_does_not_stand_for_a_run_that_went(
+    many: Catalog,
+    behind_proxy: Callable[..., tuple[Catalog, Proxy]],
+    s3_url: tuple[str, dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    is_kept: bool,
+) -> None:
+    if not is_kept:
+        monkeypatch.setenv("FILEBROKER_CACHE", "")
+    catalog, _ = behind_proxy(many)
+    table, bucket = catalog.to_dask(columns=["det"]), fsspec.filesystem("s3", **s3_url[1], use_listings_cache=False)
+    runs = {run.start["sample"]["name"]: run for run in catalog}
+    assert all(run.files.state == "sealed" for run in runs.values())  # now their documents are here, and not the pages
+    place = catalog.folder.path(runs["of 1"].directory)
+    lines = bucket.cat_file(f"{place}/documents.jsonl").splitlines(keepends=True)
+    bucket.rm(place, recursive=True)
+    bucket.pipe_file(f"{place}/journal.00000.jsonl", b"".join(lines[1:3]))
+    with pytest.raises(StorageError, match="is not all there yet"):
+        computed(table)
+    bucket.rm([place, catalog.folder.path(runs["of 45"].directory)], recursive=True)
+    assert len(computed(table)) == 31  # passed over as everywhere
+
+
+def test_a_page_is_opened_once_to_choose_its_events_and_to_read_them(
+    many: Catalog, behind_proxy: Callable[..., tuple[Catalog, Proxy]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FILEBROKER_CACHE", "")  # as on a worker elsewhere
+    catalog, proxy = behind_proxy(many)
+    begun = catalog.search({"sample.name": "of 45"}).newest(1).start["time"]
+    table = catalog.to_dask(columns=["det"], since=begun + 5, until=begun + 40)
+    proxy.clear()
+    assert 0 < len(computed(table)) < 45
+    assert len(proxy.requests) == len(set(proxy.requests)) == 1 + table.npartitions
+
+
+def test_the_footer_of_a_large_page_is_read_once(
+    many: Catalog,
+    large_pages: None,
+    behind_proxy: Callable[..., tuple[Catalog, Proxy]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FILEBROKER_CACHE", "")
+    catalog, _ = behind_proxy(many)
+    run = catalog.search({"sample.name": "of 45"}).newest(1)
+    sizes = {entry["bytes"] for entry in run.files.files}
+    table = catalog.to_dask(columns=["det"], since=run.start["time"] + 5, until=run.start["time"] + 40)
+    asked: list[tuple[int, int]] = []
+    original = Remote.read_ranges
+
+    def noting(self: Remote, name: str, version: str, ranges: Any, **options: Any) -> list[bytes]:
+        asked.extend(ranges)
+        return original(self, name, version, ranges, **options)
+
+    monkeypatch.setattr(Remote, "read_ranges", noting)
+    assert 0 < len(computed(table)) < 45
+    assert sum(high in sizes for _, high in asked) == table.npartitions
+
+
+def test_a_bit_that_flips_on_the_way_does_no_harm(
+    many: Catalog, large_pages: None, behind_proxy: Callable[..., tuple[Catalog, Proxy]]
+) -> None:
+    catalog, proxy = behind_proxy(many)
+    runs = catalog.search({"sample.name": "of 3"})
+    proxy.fault("parquet", "corrupt", first=1, last=1)  # the footer
+    table = runs.to_dask(columns=["det"])
+    proxy.clear()
+    proxy.fault("parquet", "corrupt", first=1, last=1)  # the column
+    assert computed(table["det"]).tolist() == [0.0, 0.5, 1.0]
+    assert proxy.count("parquet") > 1
+    proxy.clear()
+    assert computed(runs.to_dask(columns=["det"])["det"]).tolist() == [0.0, 0.5, 1.0]
+    assert not proxy.count("parquet")  # what is kept are not the flipped bits
+
+
+def test_partitions_of_one_run_that_begin_at_once_read_its_documents_once(
+    many: Catalog, behind_proxy: Callable[..., tuple[Catalog, Proxy]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FILEBROKER_CACHE", "")
+    catalog, proxy = behind_proxy(many)
+    runs = catalog.search({"sample.name": "of 45"})
+    table = runs.to_dask(columns=["det"])
+    proxy.clear()
+    proxy.delay = 0.05
+    assert len(table.compute(scheduler="threads", num_workers=8)) == 45
+    assert proxy.count("documents.jsonl") == 1 < table.npartitions
+    table = runs.to_dask(columns=["det"])
+    proxy.clear()
+    proxy.fault("documents.jsonl", "403")
+    proxy.delay = 0.05
+    with pytest.raises(StorageError, match=r"documents\.jsonl"):  # and nobody waits for it for ever
+        table.compute(scheduler="threads", num_workers=8)
+    proxy.clear()
+    assert len(computed(table)) == 45
 
 
 def test_workers_elsewhere_do_not_miss_a_run_on_its_way_to_the_store(
@@ -737,10 +900,10 @@ def test_workers_elsewhere_do_not_miss_a_run_on_its_way_to_the_store(
     partitions._opened.renew_locks()  # and nothing open
     directory = catalog.newest(1).directory
     with pytest.raises(StorageError, match=r"run in s3://.* is not all there yet: .*flush\(\)"):
-        elsewhere(directory, "primary/00000.parquet")
+        elsewhere(directory, "primary/00000.parquet", None)
     put(catalog, {"det": [2.5]})
     catalog.flush()
-    assert elsewhere(directory, "primary/00000.parquet")["det"].tolist() == [0.5, 1.5]
+    assert elsewhere(directory, "primary/00000.parquet", None)["det"].tolist() == [0.5, 1.5]
     catalog.close()
 
 

@@ -152,23 +152,24 @@ def test_pages_are_fetched_ahead_once_and_of_the_stream_that_is_read() -> None:
 
 
 def test_a_failure_is_told_without_waiting_for_tasks_that_go_on() -> None:
-    goes_on, may_end = threading.Event(), threading.Event()
+    has_begun, may_end, has_ended = threading.Event(), threading.Event(), threading.Event()
 
     def fail() -> None:
-        goes_on.wait(10)
+        has_begun.wait(10)
         raise StoreUnreachable("gone")
 
     def last() -> None:
-        goes_on.set()
+        has_begun.set()
         may_end.wait(10)
+        has_ended.set()
 
     try:
         with pytest.raises(StoreUnreachable):
             list(ahead([fail, last, last, last], 2))
-        assert not may_end.is_set()
-        assert goes_on.is_set()
+        assert not has_ended.is_set()
     finally:
         may_end.set()
+    assert has_ended.wait(10)
 
 
 # -- credentials
@@ -194,7 +195,7 @@ def links(error: BaseException | None) -> Iterator[BaseException]:
 
 def test_a_filesystem_that_shows_a_credential_is_not_chained_to_the_error() -> None:
     fsspec.register_implementation("talkative", Talkative, clobber=True)
-    with pytest.raises(StorageError, match="the token [*]+ is no good") as caught:
+    with pytest.raises(StorageError, match=r"the token [*]+ is no good") as caught:
         connect("talkative://place", {"token": "canary-token"})
     assert not [link for link in links(caught.value) if "canary" in f"{link!r} {link}"]
 

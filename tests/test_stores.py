@@ -34,9 +34,10 @@ from filebroker.ground.errors import (
 from filebroker.ground.retries import Errand, deadline
 from filebroker.ground.store_errors import classify, explain
 from filebroker.ground.stores import Store
-from servers import Proxy, WebServer, new_bucket, options_for, refusing_port, s3_server
+from servers import GIVEN, Proxy, WebServer, new_bucket, options_for, refusing_port, s3_server
 
 #: Files are read in pieces of so many bytes here, so that large files need not be very large.
+lenient = pytest.mark.skipif(GIVEN is not None, reason="takes a server that does not look at signatures, as moto")
 PIECE = 1 << 16
 
 
@@ -351,6 +352,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_read_anew(proxied: tuple[Pr
         assert store.read("file") == b"b" * (20 * PIECE)
 
 
+@lenient
 def test_a_store_that_ignores_conditions_is_found_out(proxied: tuple[Proxy, Store]) -> None:
     proxy, store = proxied
     proxy.fault("PUT", "unconditional")
@@ -362,6 +364,7 @@ def test_a_store_that_ignores_conditions_is_found_out(proxied: tuple[Proxy, Stor
     assert store.names("_index") == []
 
 
+@lenient
 def test_a_store_that_ignores_ranges_is_read_rightly(proxied: tuple[Proxy, Store]) -> None:
     proxy, store = proxied
     data = os.urandom(3 * PIECE)
@@ -529,6 +532,8 @@ def test_unknown_credentials_are_told_and_not_shown() -> None:
 
 def test_absent_credentials_are_told(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(AccessDenied, match="AWS_PROFILE"):
         Store("s3://bucket/x", {"endpoint_url": s3_endpoint}).names()
     with pytest.raises(AccessDenied, match="no-such-profile"):
@@ -647,6 +652,7 @@ def test_other_urls_are_not_taken_for_passwords(url: str) -> None:
     assert repr(Store(url)) == f"<Store {url!r}>"
 
 
+@lenient
 def test_secrets_are_taken_from_the_environment_when_they_are_needed(
     s3_url: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,9 @@ from filebroker.storing import layout
 from filebroker.storing.recorder import Sync
 from filebroker.storing.recovery import Recovery, recover_all
 
+#: Segments of runs for a store are short: a journal goes up as a whole, and pages once.
+_STORE_LIMITS = {"segment_bytes": 8 << 20, "segment_documents": 25_000}
+
 
 class Catalog(Runs):
     """A folder of runs.
@@ -303,8 +306,9 @@ class Catalog(Runs):
                 if self._outbox is not None:
                     self._outbox.staging.make()
                     self._outbox.staging.remember(self._id)
+                limits = {} if self._outbox is None else _STORE_LIMITS
                 there = weakref.proxy(self)
-                self._recording = Recording(self._root, functools.partial(_begin, there), there, self._sync)
+                self._recording = Recording(self._root, functools.partial(_begin, there), there, self._sync, limits)
             return self._recording
 
     @property
@@ -390,9 +394,9 @@ class Catalog(Runs):
         >>> Catalog("my_beamtime").place
         '...my_beamtime, which does not exist yet; check the path'
         """
-        return (
-            self.folder.url if self.folder.exists() else f"{self.folder.url}, which does not exist yet; check the path"
-        )
+        # A store was asked when it was opened, and is not asked for a message.
+        is_there = self._id is not None if self.folder.local is None else self.folder.exists()
+        return self.folder.url if is_there else f"{self.folder.url}, which does not exist yet; check the path"
 
     @property
     def library(self) -> Library:

@@ -248,7 +248,7 @@ class _Opened:
         """Open a run for all who wait for it."""
         try:
             result.set_result(RunFiles(folder, key[1], version=key[2]))
-        except BaseException as error:  # whatever it is: they wait for it
+        except BaseException as error:  # noqa: BLE001 - whatever it is, they wait for it
             result.set_exception(error)
         with self._mutex:
             del self._coming[key]

@@ -50,9 +50,14 @@ class Recording:
         Gives the run of a uid if the catalog has one, and the list of its runs.
     sync
         When documents are forced to the disk, see `Catalog`.
+    limits
+        Of a segment of a run, see `Recorder`.
     """
 
-    def __init__(self, root: str, begin: Callable[[], None], holdings: Holdings, sync: Sync) -> None:
+    def __init__(
+        self, root: str, begin: Callable[[], None], holdings: Holdings, sync: Sync, limits: Mapping[str, int]
+    ) -> None:
+        self._limits = limits
         self._root, self._begin_catalog, self._holdings, self._sync = root, begin, holdings, sync
         # Who records the documents that name a run, descriptor or resource.
         self._owners: dict[str, Recorder | Replay] = {}
@@ -109,7 +114,7 @@ class Recording:
         if recorded is not None:
             self._owners[uid] = Replay(recorded.files, start)
             return
-        recorder = Recorder(self._root, start, sync=self._sync, announce=self._announce)
+        recorder = Recorder(self._root, start, sync=self._sync, announce=self._announce, **self._limits)
         try:
             self._announce(recorder.name)
         except BaseException:

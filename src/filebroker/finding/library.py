@@ -501,7 +501,8 @@ class Library:
             self._has_begun = self._folder.remote is not None
             return
         unreadable: dict[str, str] = {}
-        records = list(read_all(self._folder, self._inventory, {}, unreadable))
+        folder = self._folder.alone()
+        records = list(read_all(folder, Inventory(folder), {}, unreadable))
         self.ledger.publish(records, {})
         self._report(unreadable)
 
@@ -546,10 +547,11 @@ class Library:
     def _rewrite_ledger(self, progress: Progress | None) -> None:
         """Put one snapshot, made of the run directories, in the place of the ledger."""
         files = self.ledger.files()
-        paths = list(self._inventory)
+        folder = self._folder.alone()
+        paths = list(Inventory(folder))
         unreadable: dict[str, str] = {}
         records: list[Record] = []
-        for record in read_all(self._folder, paths, self.ask(Manifest.revisions), unreadable):
+        for record in read_all(folder, paths, self.ask(Manifest.revisions), unreadable):
             records.append(record)
             if progress is not None:
                 progress("reading runs", len(records), len(paths))

@@ -94,6 +94,10 @@ class Folder:
             raise NotSupported(f"{self.url} is on a local disk")
         return self.remote
 
+    def alone(self) -> "Folder":
+        """Give the folder without what is staged for it."""
+        return self if self.staged is None else _restored(self.url, self.storage_options, None)
+
     @property
     def place(self) -> str:
         """What distinguishes the folder from others: of a store, its server as well."""

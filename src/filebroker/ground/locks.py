@@ -51,16 +51,14 @@ class FileLock:
             The file cannot be opened for writing.
         """
         descriptor = os.open(self.path, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
-        taken = False
         try:
-            taken = _try_lock(descriptor) and _is_still(descriptor, self.path)
+            if _try_lock(descriptor) and _is_still(descriptor, self.path):
+                self._descriptor = descriptor
+                _held.add(self)
         finally:
-            if not taken:
+            if self._descriptor != descriptor:
                 os.close(descriptor)
-        if taken:
-            self._descriptor = descriptor
-            _held.add(self)
-        return taken
+        return self._descriptor == descriptor
 
     @property
     def inode(self) -> int:
@@ -110,10 +108,12 @@ class FileLock:
 
     def release(self) -> None:
         """Let the lock go."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-            _held.discard(self)
+        # Forgotten first: after an interrupt it may stay open, but its number is never closed twice, because it may
+        # be somebody else's by then.
+        descriptor, self._descriptor = self._descriptor, None
+        _held.discard(self)
+        if descriptor is not None:
+            os.close(descriptor)
 
     def remove(self) -> None:
         """Remove the locked file and let the lock go."""

@@ -47,15 +47,17 @@ def claim(root: str, name: str, uid: str) -> FileLock:
         if os.path.exists(directory):
             raise DuplicateDocument(f"the run in {directory} is recorded already")
         os.mkdir(directory)
-    except DuplicateDocument:
-        lock.remove()
-        raise
     except OSError as error:
         lock.remove()
+        if isinstance(error, DuplicateDocument):
+            raise
         raise StorageError(
             error.errno,
             f"cannot begin to record in {directory}: {error.strerror} ({error.filename}); nothing was recorded",
         ) from error
+    except BaseException:  # an interrupt
+        lock.remove()
+        raise
     return lock
 
 

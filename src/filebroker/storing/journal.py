@@ -284,7 +284,10 @@ class JournalFile:
 
     def close(self) -> None:
         """Close the file; nothing is lost if this is never called."""
-        os.close(self._descriptor)
+        # Forgotten first, so that an interrupt never has the number closed twice.
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 _O_BINARY: int = getattr(os, "O_BINARY", 0)

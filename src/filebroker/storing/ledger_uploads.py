@@ -196,12 +196,10 @@ def _first_about(text: bytes, directories: Collection[str]) -> int:
 
 def _lines_about(text: bytes, directories: Collection[str]) -> Iterator[tuple[int, bytes]]:
     """Give the whole lines about some runs, and where they begin."""
-    wanted = [directory.encode() for directory in directories]
-    if not any(name in text for name in wanted):
-        return
+    wanted = set(directories)
     place = 0
-    for line in text.splitlines(keepends=True):
-        if line.endswith(b"\n") and any(name in line for name in wanted) and _path_of(line) in directories:
+    for line in text.splitlines(keepends=True) if wanted else ():
+        if line.endswith(b"\n") and _path_of(line) in wanted:
             yield place, line
         place += len(line)
 

@@ -104,7 +104,9 @@ def take_over(staging: Staging, host: str) -> int:
     runs = other.runs()
     try:
         with _alone(staging), _alone(other):
-            for directory in ("_claims", layout.LIVE, f"{layout.LEDGER}/log"):
+            if other.holds(layout.MARKER):
+                _move(other, staging, layout.MARKER)
+            for directory in ("_claims", layout.LIVE, f"{layout.LEDGER}/log", f"{layout.LEDGER}/snap"):
                 for name in other.files(directory):
                     _move(other, staging, f"{directory}/{name}")
             for name in staging.files(layout.LIVE):
@@ -120,6 +122,8 @@ def _move(source: Staging, target: Staging, name: str) -> None:
     if not os.path.exists(target.path(name)):
         os.makedirs(os.path.dirname(target.path(name)), exist_ok=True)
         os.rename(source.path(name), target.path(name))
+    elif name == layout.MARKER:  # there is one, and that counts
+        os.unlink(source.path(name))
 
 
 def _own(path: str) -> None:

@@ -130,8 +130,8 @@ class Staging:
                 f"{public[0]} belongs to somebody else or others can write to it, so no runs for {self.url} are kept "
                 f"in it; make it yours alone (mode 0700), or name another directory with {VARIABLE}"
             )
-        # Made now, because runs have to be able to leave when the disk is full.
-        filesystem.make_directory(self.path(_GONE))
+        for name in (_CLAIMS, _GONE):  # made now, because runs have to be able to leave when the disk is full
+            filesystem.make_directory(self.path(name))
         if not os.path.exists(self.path(_LABEL)):
             self.remember(None)
 

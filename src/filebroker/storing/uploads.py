@@ -16,6 +16,8 @@ from filebroker.storing.staging import Staging
 
 #: So long the journal of a live run is left alone after it was written, and at least so many times what that took.
 JOURNAL_SECONDS, _JOURNAL_REST = 5.0, 3.0
+#: A journal goes up as a whole: not before it has grown by this part of what is up, or so long later.
+_GROWTH, LONGEST_SECONDS = 8, 60.0
 #: A live run's files may be replaced while they are read; so often reading starts again.
 _ATTEMPTS = 20
 _FIRST_JOURNAL = layout.journal_name(0)
@@ -55,7 +57,7 @@ class Upload:
         self._committed: set[str] = set()
         #: Size and CRC of each journal that was written, and when the last may be written again.
         self._journals: dict[str, tuple[int, int]] = {}
-        self._next_journal = 0.0
+        self._next_journal = self._latest_journal = 0.0
 
     def advance(self, *, patient: bool = False) -> bool:
         """Upload all that is new.
@@ -212,7 +214,7 @@ class Upload:
 
     def _write_journal(self, name: str, patient: bool) -> None:
         """Write a journal again as a whole if it has grown."""
-        if patient and name in self._journals and time.monotonic() < self._next_journal:
+        if patient and name in self._journals and not self._is_due(name):
             return
         data = self._read(name)
         data = data[: data.rfind(b"\n") + 1]  # what follows is being written
@@ -226,7 +228,16 @@ class Upload:
         ended = time.monotonic()
         self._journals[name] = state
         self._next_journal = ended + max(JOURNAL_SECONDS, _JOURNAL_REST * (ended - begun))
+        self._latest_journal = max(self._next_journal, ended + LONGEST_SECONDS)
         self.sent += 1
+
+    def _is_due(self, name: str) -> bool:
+        """Tell whether a journal that is up has grown by so much, or for so long, that it is written again."""
+        now, (written, _) = time.monotonic(), self._journals[name]
+        if now < self._next_journal:
+            return False
+        size = os.path.getsize(self._staging.path(self._path(name)))
+        return size >= written + written // _GROWTH or now >= self._latest_journal
 
     def _finish(self, documents: bytes) -> bool:
         """Upload a sealed run: pages, then the documents, which make it complete; then tidy up."""
