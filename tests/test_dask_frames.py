@@ -788,28 +788,29 @@ def test_without_the_network_there_is_what_was_read_before(
     assert not proxy.requests
 
 
-@pytest.mark.parametrize("is_kept", [True, False])
-def test_a_copy_of_its_documents_does_not_stand_for_a_run_that_went(
-    many: Catalog,
-    behind_proxy: Callable[..., tuple[Catalog, Proxy]],
-    s3_url: tuple[str, dict[str, Any]],
-    monkeypatch: pytest.MonkeyPatch,
-    is_kept: bool,
+def test_a_run_that_was_removed_from_a_store_is_passed_over_or_an_error_but_never_there_in_part(
+    many: Catalog, behind_proxy: Callable[..., tuple[Catalog, Proxy]], s3_url: tuple[str, dict[str, Any]]
 ) -> None:
-    if not is_kept:
-        monkeypatch.setenv("FILEBROKER_CACHE", "")
     catalog, _ = behind_proxy(many)
-    table, bucket = catalog.to_dask(columns=["det"]), fsspec.filesystem("s3", **s3_url[1], use_listings_cache=False)
-    runs = {run.start["sample"]["name"]: run for run in catalog}
-    assert all(run.files.state == "sealed" for run in runs.values())  # now their documents are here, and not the pages
-    place = catalog.folder.path(runs["of 1"].directory)
+    bucket = fsspec.filesystem("s3", **s3_url[1], use_listings_cache=False)
+    unread, read = (catalog.search({"sample.name": name}).newest(1) for name in ("of 1", "of 45"))
+    table = catalog.to_dask(columns=["det"])
+    place = catalog.folder.path(unread.directory)
     lines = bucket.cat_file(f"{place}/documents.jsonl").splitlines(keepends=True)
     bucket.rm(place, recursive=True)
     bucket.pipe_file(f"{place}/journal.00000.jsonl", b"".join(lines[1:3]))
     with pytest.raises(StorageError, match="is not all there yet"):
         computed(table)
-    bucket.rm([place, catalog.folder.path(runs["of 45"].directory)], recursive=True)
-    assert len(computed(table)) == 31  # passed over as everywhere
+    bucket.rm(place, recursive=True)
+    assert len(computed(table)) == 76
+    pages = [entry["path"] for entry in read.files.files]  # its documents are then on this machine, and its pages
+    bucket.rm(catalog.folder.path(read.directory), recursive=True)
+    assert len(computed(catalog.to_dask(columns=["det"]))) == 76
+    catalog.folder.remote.cache._drop(pages[1])
+    with pytest.raises(DamagedRun, match=rf"run '{read.uid}' .* is missing.*refresh\(\)"):
+        computed(catalog.to_dask(columns=["det"]))
+    catalog.refresh()
+    assert len(computed(catalog.to_dask(columns=["det"]))) == 31
 
 
 def test_a_page_is_opened_once_to_choose_its_events_and_to_read_them(

@@ -1,5 +1,6 @@
 """What reading from stores must not do: wait for what nobody wants, read one by one, or show a credential."""
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
@@ -18,6 +19,7 @@ from filebroker.ground.retries import Errand
 from filebroker.ground.stores import Store
 from filebroker.storing import convoys
 from filebroker.storing.convoys import Convoy
+from filebroker.storing.journal import encode_line
 from filebroker.storing.ranges import ahead
 from servers import Proxy
 
@@ -106,9 +108,13 @@ class Shelf:
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
+        self.texts: dict[str, bytes] = {}
 
     def fetch_ahead(self, files: Iterable[tuple[str, str, Any]]) -> None:
         self.batches.append([name for name, _, _ in files])
+
+    def peek(self, name: str, version: str) -> bytes | None:
+        return self.texts.get(name)
 
 
 def page(number: int, size: int, stream: str = "primary") -> dict[str, Any]:
@@ -146,6 +152,19 @@ def test_a_run_of_more_bytes_than_a_batch_holds_up_no_other(monkeypatch: pytest.
 def test_pages_are_fetched_ahead_once_and_of_the_stream_that_is_read() -> None:
     runs = [[page(0, 100), page(1, 100, "baseline")] for _ in range(5)]
     assert go_through(runs, "baseline") == [[f"r{number}/baseline/00001.parquet" for number in range(1, 5)]]
+
+
+@pytest.mark.parametrize("files", [None, 5, "primary", [None, 5, {}]])
+def test_a_manifest_that_makes_no_sense_does_no_harm_to_runs_that_are_read_with_it(files: object) -> None:
+    text = encode_line(0, "head", {"format": 1, "files": files, "body": {"sha256": hashlib.sha256(b"").hexdigest()}})
+    shelf = Shelf()
+    shelf.texts["bad/documents.jsonl"] = text
+    convoy = Convoy(cast("Remote", shelf))
+    for directory in ("good", "bad", "other"):
+        convoy.join(directory, "1")
+    for directory in ("good", "other"):
+        convoy.want_documents(directory)
+    assert shelf.batches == [["bad/documents.jsonl", "other/documents.jsonl"]]
 
 
 # -- tasks ahead

@@ -431,11 +431,11 @@ class Catalog(Runs):
         return Search(library)
 
     def _open(self, entry: Entry) -> Run | None:
-        return self._shelf.open(self.folder, self.library, entry, str(self._id))
+        return self._shelf.open(self.folder, self.library, entry)
 
     def _together(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Give entries one after another, and read what is in a store of many at once."""
-        return self._shelf.together(self.folder, self.library, entries, str(self._id))
+        return self._shelf.together(self.folder, self.library, entries)
 
     def refresh(self) -> Survey:
         """Look through the run directories for runs that were copied there, or removed, by hand.

@@ -4,7 +4,6 @@ import math
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence, Sized
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
@@ -14,7 +13,6 @@ from filebroker.cataloging.partitions import (
     TableColumn,
     dtype_of,
     empty_table,
-    read_or_again,
     start_value,
 )
 from filebroker.cataloging.shelf import version_of
@@ -174,7 +172,7 @@ def _listed(runs: "Runs", stream: str) -> Iterator[_Listed]:
 def _version(catalog: "Catalog", item: Documents) -> str | None:
     """Give the version of a run's documents, by which a store's are asked for; None where they are read as they are."""
     is_fixed = catalog.folder.remote is not None and item.entry.state == "sealed"
-    return version_of(str(catalog._id), item) if is_fixed else None
+    return version_of(item) if is_fixed else None
 
 
 def _number(page: str) -> int:
@@ -306,7 +304,7 @@ def _samples(runs: "Runs", stream: str, failed: dict[str, Exception]) -> Iterato
             if directory in failed:
                 continue
             if run.pages and not run.is_live:
-                yield read_or_again(partial(_sample, folder, directory, run.pages[0], stream), run.version)
+                yield _sample(folder, directory, run.pages[0], stream, run.version)
             elif run.is_live and (sample := _live_sample(folder, directory, stream)) is not None:
                 yield sample
         except (DamagedRun, FileNotFoundError) as error:

@@ -3,11 +3,11 @@
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -42,8 +42,6 @@ _TO_PANDAS = {pa.int64(): _DTYPES["Int64"], pa.bool_(): _DTYPES["boolean"], pa.s
 _MISFITS = (pa.ArrowException, OverflowError, UnicodeEncodeError)
 #: So many runs, and so many bytes of their documents, are kept open for the next page of theirs.
 _KEPT_RUNS, _KEPT_BYTES = 32, 32 << 20
-
-T = TypeVar("T")
 
 
 class TableColumn(NamedTuple):
@@ -136,20 +134,15 @@ class Partitions:
         named = {column.name: column for column in self.columns}
         chosen = list(self.columns) if columns is None else [named[name] for name in columns]
         try:
-            tables = read_or_again(partial(self._tables, directory, page, chosen), version)
+            # What is in progress is as it is now, for this reader alone.
+            files = RunFiles(self.folder, directory) if page is None else _opened.give(self, directory, version)
         except NothingRecorded as error:
             if directory in self.waiting:
                 raise _not_yet(self.folder.path(directory)) from error
             return empty_table(chosen)  # it was removed, or its copy is in the making: catalogs pass over it as well
+        tables = [self._table(files, part, chosen) for part in self._parts(files, page, chosen)]
         tables = [table for table in tables if len(table)] or [empty_table(chosen)]
         return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
-
-    def _tables(
-        self, directory: str, page: str | None, chosen: list[TableColumn], version: str | None
-    ) -> list[pd.DataFrame]:
-        # What is in progress is as it is now, for this reader alone.
-        files = RunFiles(self.folder, directory) if page is None else _opened.give(self, directory, version)
-        return [self._table(files, part, chosen) for part in self._parts(files, page, chosen)]
 
     def _parts(self, files: RunFiles, page: str | None, chosen: list[TableColumn]) -> Iterator["_Part"]:
         """Give the pages of a partition, of which no more is read than what is asked for."""
@@ -247,7 +240,7 @@ class _Opened:
     def _open(self, key: _Key, folder: Folder, result: "Future[RunFiles]") -> None:
         """Open a run for all who wait for it."""
         try:
-            result.set_result(RunFiles(folder, key[1], version=key[2]))
+            result.set_result(_opened_run(folder, *key[1:]))
         except BaseException as error:  # noqa: BLE001 - whatever it is, they wait for it
             result.set_exception(error)
         with self._mutex:
@@ -261,24 +254,12 @@ class _Opened:
 _opened = _Opened()
 
 
-def read_or_again(read: Callable[[str | None], T], version: str | None) -> T:
-    """Read of a run by the documents of a version, and if that fails by those that it has now.
-
-    A copy of the former may be on this machine when the run was removed, or replaced by another one.
-
-    Parameters
-    ----------
-    read
-        Reads, given the version or None.
-    version
-        Of the run's documents, see `RunFiles`.
-    """
+def _opened_run(folder: Folder, directory: str, version: str | None) -> RunFiles:
     try:
-        return read(version)
-    except (DamagedRun, FileNotFoundError):
-        if version is None:
-            raise
-    return read(None)
+        return RunFiles(folder, directory, version=version)
+    except NothingRecorded:
+        # It has not the documents that it should have: was it removed, or is it being copied?
+        return RunFiles(folder, directory)
 
 
 def _part(
@@ -309,7 +290,8 @@ def _not_yet(path: str) -> StorageError:
 def _describe(files: RunFiles, problem: str) -> str:
     return (
         f"run {files.uid!r} in {files.folder.path(files.directory)} is damaged: {problem}. A table of many runs is "
-        f"whole or not at all; leave the run out with search({{'uid': {{'$ne': {files.uid!r}}}}}).to_dask(...)"
+        f"whole or not at all; leave the run out with search({{'uid': {{'$ne': {files.uid!r}}}}}).to_dask(...). If it "
+        "was removed or replaced, refresh() finds out"
     )
 
 

@@ -103,6 +103,18 @@ class Run:
         return Run, (self._folder, self.directory)
 
     @property
+    def version(self) -> str | None:
+        """What distinguishes the documents of a run of a store from others; None of a run that is read as it is.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> Broker.named("example").catalog.newest(1).version is None
+        True
+        """
+        return None if self._known is None else self._known.version
+
+    @property
     def _loaded(self) -> RunFiles:
         """The run's files as they were read last."""
         if self._read is None:

@@ -1,5 +1,6 @@
 """Runs that were opened, kept in memory for the next who asks for them."""
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,17 +22,17 @@ _KEPT_RUNS, _KEPT_BYTES = 1024, 16 << 20
 _MOST_TOGETHER = 64
 
 
-def version_of(catalog: str, item: Documents) -> str:
+def version_of(item: Documents) -> str:
     """Give what distinguishes the documents of a sealed run from others that were in the same place before.
+
+    A stop document has a random uid.
 
     Parameters
     ----------
-    catalog
-        What distinguishes its catalog from others that were in the same place.
     item
         The run.
     """
-    return f"{catalog}.{item.entry.revision}"
+    return hashlib.sha256(item.raw_start + b"\n" + item.raw_stop).hexdigest()[:32]
 
 
 class Shelf:
@@ -83,7 +84,7 @@ class Shelf:
 
     # -- runs of a store, of which much is known before they are read
 
-    def open(self, folder: Folder, library: Library, entry: Entry, version: str) -> Run | None:
+    def open(self, folder: Folder, library: Library, entry: Entry) -> Run | None:
         """Give a run; of one in a store no file is read before more is asked than the library knows.
 
         Parameters
@@ -94,19 +95,17 @@ class Shelf:
             What is known of the catalog's runs.
         entry
             The run.
-        version
-            What distinguishes its catalog from others that were in the same place.
         """
         if self._can_wait(folder, entry):
-            self._expect(folder, library, [entry], version, None)
+            self._expect(folder, library, [entry], None)
         return self._take(folder, entry.path)
 
-    def together(self, folder: Folder, library: Library, entries: Iterable[Entry], version: str) -> Iterator[Entry]:
+    def together(self, folder: Folder, library: Library, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Give entries one after another; what is read of runs of a store is read of many at once.
 
         Parameters
         ----------
-        folder, library, version
+        folder, library
             As for `open`.
         entries
             The runs.
@@ -116,20 +115,22 @@ class Shelf:
             return
         left, size, convoy = iter(entries), 1, Convoy(folder.remote)
         while chunk := list(islice(left, size)):
-            self._expect(folder, library, [entry for entry in chunk if self._can_wait(folder, entry)], version, convoy)
+            self._expect(folder, library, [entry for entry in chunk if self._can_wait(folder, entry)], convoy)
             yield from chunk
             size = min(4 * size, _MOST_TOGETHER)
 
     def _can_wait(self, folder: Folder, entry: Entry) -> bool:
         is_elsewhere = folder.remote is not None and folder.on_disk(entry.path) is None
-        return is_elsewhere and entry.state == "sealed" and entry.path not in self._runs
+        return is_elsewhere and entry.state == "sealed"
 
-    def _expect(
-        self, folder: Folder, library: Library, entries: Sequence[Entry], version: str, convoy: Convoy | None
-    ) -> None:
-        """Make runs of a store of what is known of them."""
+    def _expect(self, folder: Folder, library: Library, entries: Sequence[Entry], convoy: Convoy | None) -> None:
+        """Make runs of a store of what is known of them, unless they are here already."""
         for item in library.ask(Manifest.documents, [entry.row for entry in entries]):
-            known = Known(version_of(version, item), item.raw_start, item.raw_stop)
+            path, version = item.entry.path, version_of(item)
+            with self._mutex:
+                kept = self._runs.get(path)
+            if kept is not None and kept.version == version:
+                continue
             if convoy is not None:
-                convoy.join(item.entry.path, known.version)
-            self._keep(Run(folder, item.entry.path, known, convoy))
+                convoy.join(path, version)
+            self._keep(Run(folder, path, Known(version, item.raw_start, item.raw_stop), convoy))

@@ -129,8 +129,9 @@ def is_whole(text: bytes) -> bool:
 
 def _head_of(text: bytes) -> list[FileEntry]:
     """Give the pages that the documents of a sealed run name."""
-    files: list[FileEntry] = decode_line(text.partition(b"\n")[0]).doc.get("files", [])
-    return [entry for entry in files if is_entry(entry)]
+    files = decode_line(text.partition(b"\n")[0]).doc.get("files")
+    # What makes no sense is told when that run is read, and not those that are read with it.
+    return [entry for entry in files if is_entry(entry)] if isinstance(files, list) else []
 
 
 def is_entry(entry: object) -> bool:

@@ -156,7 +156,7 @@ class Uploader:
                 self.flush(timeout)
         except FilebrokerError as error:
             problem = f"{error}. Opening the catalog for recording, or 'filebroker upload {self.staging.url}', goes on"
-        else:
+        finally:  # who is interrupted while it waits wants no more of it either
             with self._changed:
                 self._closed = True
                 thread = self._thread
