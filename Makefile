@@ -6,7 +6,7 @@ VENV ?= .venv
 DATABROKER_VENV ?= .venv-databroker
 BIN = $(VENV)/bin
 
-.PHONY: demo test bench bench-finding bench-databroker example clean
+.PHONY: demo test bench bench-finding bench-databroker bench-stores test-ceph example clean
 
 demo: $(VENV)/installed
 	@$(BIN)/filebroker demo
@@ -28,6 +28,14 @@ bench-finding: $(VENV)/installed-test
 # Against databroker 1.2.5, which gets an environment of its own: ten minutes, and 2 GB in the temporary directory.
 bench-databroker: $(VENV)/installed-test $(DATABROKER_VENV)/installed
 	DATABROKER_PYTHON=$(DATABROKER_VENV)/bin/python $(BIN)/python benchmarks/against_databroker.py
+
+# Catalogs in a store on this machine that answers after 30 ms: about ten minutes, and 4 GB in the temporary directory.
+bench-stores: $(VENV)/installed-test
+	$(BIN)/python benchmarks/stores.py
+
+# The tests of stores against Ceph, where radosgw, ceph-mon, ceph-osd and ceph-common are installed.
+test-ceph: $(VENV)/installed-test
+	$(BIN)/python tests/ceph.py tests/test_stores.py tests/test_store_losses.py
 
 # Record the example catalog anew.
 example: $(VENV)/installed-test

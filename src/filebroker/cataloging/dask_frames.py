@@ -38,7 +38,6 @@ from filebroker.storing.run_files import RunFiles
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from filebroker.cataloging.catalog import Catalog
     from filebroker.cataloging.runs import Runs
 
 #: What a data key can be of, as `table_of` is told.
@@ -166,12 +165,12 @@ def _listed(runs: "Runs", stream: str) -> Iterator[_Listed]:
             pages = [page for page in known.get(item.entry.path, ()) if layout.is_page_path(page)]
             chosen = [page for page in pages if directory.fullmatch(page.partition("/")[0])]
             directories = {page.partition("/")[0] for page in pages}
-            yield _Listed(item, sorted(chosen, key=_number), directories, _version(runs.catalog, item))
+            yield _Listed(item, sorted(chosen, key=_number), directories, _version(runs.catalog.folder, item))
 
 
-def _version(catalog: "Catalog", item: Documents) -> str | None:
+def _version(folder: Folder, item: Documents) -> str | None:
     """Give the version of a run's documents, by which a store's are asked for; None where they are read as they are."""
-    is_fixed = catalog.folder.remote is not None and item.entry.state == "sealed"
+    is_fixed = folder.remote is not None and item.entry.state == "sealed"
     return version_of(item) if is_fixed else None
 
 

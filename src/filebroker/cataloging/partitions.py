@@ -258,6 +258,8 @@ def _opened_run(folder: Folder, directory: str, version: str | None) -> RunFiles
     try:
         return RunFiles(folder, directory, version=version)
     except NothingRecorded:
+        if version is None:
+            raise
         # It has not the documents that it should have: was it removed, or is it being copied?
         return RunFiles(folder, directory)
 

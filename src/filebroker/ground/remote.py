@@ -38,7 +38,8 @@ class Remote:
         self.cache: FileCache | None = None
         self._ahead: OrderedDict[str, bytes] = OrderedDict()
         self._ahead_bytes = 0
-        self._failed = -_OFFLINE_SECONDS
+        # Until when the store is not asked again for what can be done without.
+        self._offline_until = 0.0
         self.renew_locks()
         renew_in_children(self)
 
@@ -49,16 +50,22 @@ class Remote:
     @property
     def is_offline(self) -> bool:
         """Whether the store did not answer a moment ago."""
-        return time.monotonic() - self._failed < _OFFLINE_SECONDS
+        return time.monotonic() < self._offline_until
 
     def _ask(self, question: Callable[[], T]) -> T:
+        begun = time.monotonic()
         try:
             answer = question()
         except StoreUnreachable:
-            self._failed = time.monotonic()
+            self._go_offline(begun)
             raise
-        self._failed = -_OFFLINE_SECONDS
+        self._offline_until = 0.0
         return answer
+
+    def _go_offline(self, begun: float) -> None:
+        """Leave the store alone for a while, longer where it took long to fail: most of the time goes to answers."""
+        now = time.monotonic()
+        self._offline_until = now + max(_OFFLINE_SECONDS, 2 * (now - begun))
 
     # -- as it is now
 
@@ -68,9 +75,10 @@ class Remote:
 
     def read_many(self, parts: Sequence[tuple[str, int, int | None]]) -> list[bytes | Exception]:
         """Read parts of files at once; see `Store.read_many`."""
+        begun = time.monotonic()
         answers = self._ask(lambda: self.store.read_many(parts))
         if any(isinstance(answer, StoreUnreachable) for answer in answers):
-            self._failed = time.monotonic()
+            self._go_offline(begun)
         return answers
 
     def names(self, name: str = "") -> list[str]:

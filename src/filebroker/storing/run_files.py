@@ -213,7 +213,8 @@ class RunFiles:
         if lines and lines[0].name == HEAD:
             head = lines.pop(0).doc
             self._check_format(head)
-            for entry in head.get("files", ()):
+            files = head.get("files", [])
+            for entry in files if isinstance(files, list) else [files]:
                 if is_entry(entry):
                     self.files.append(entry)
                 else:
@@ -224,7 +225,8 @@ class RunFiles:
         return head
 
     def _check_format(self, head: Document) -> None:
-        unknown = sorted(set(map(str, head.get("requires", ()))) - _FEATURES)
+        requires = head.get("requires", [])
+        unknown = sorted(set(map(str, requires if isinstance(requires, list) else [requires])) - _FEATURES)
         if head.get("format") != layout.FORMAT or type(head["format"]) is not int or unknown:
             raise UnsupportedFormat(
                 f"the run in {self._where} has format {head.get('format')} {unknown or ''}, and this version of "
