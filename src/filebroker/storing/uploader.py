@@ -57,7 +57,7 @@ class Uploader:
         self.staging, self._store, self._after_round = staging, store, after_round
         self.problem: Exception | None = None
         self._is_told = self._closing = self._closed = False
-        self._asked = self._answered = self._failures = self._sent = 0
+        self._asked = self._answered = self._failures = self._sent = self._wakes = 0
         self._lost: set[str] = set()
         self._backoff = BACKOFF
         self.renew_locks()
@@ -86,6 +86,7 @@ class Uploader:
     def wake(self) -> None:
         """Say that there is something new; it never waits and never fails."""
         with self._changed:
+            self._wakes += 1
             if self.problem is None:
                 self._due = 0.0
             self._start()
@@ -116,7 +117,7 @@ class Uploader:
             is_done = self._await(self._asked, failures, deadline)
         if is_done:
             return
-        problem, waiting = self.problem, self._waiting()
+        problem, waiting = self.problem, self.waiting()
         if problem is None:
             raise StoreUnreachable(f"not all was uploaded{f' after {timeout:g} s' if timeout else ''}; {waiting}")
         kind = type(problem) if isinstance(problem, GENERAL) else StorageError
@@ -183,7 +184,8 @@ class Uploader:
     def _has_work(self) -> bool:
         return bool(self.staging.runs() or self.staging.claimed()) or not self._ledger.is_empty()
 
-    def _waiting(self) -> str:
+    def waiting(self) -> str:
+        """Tell what is not up, and where it is."""
         try:
             waiting = str(self.staging.pending())
         except OSError as error:
@@ -226,7 +228,7 @@ class Uploader:
     def attempt(self) -> None:
         """Make a round in this thread, unless another process is at it, and keep what came of it."""
         with self._changed:
-            asked = self._asked
+            asked, wakes = self._asked, self._wakes
             self._urgent = False
             self._due = time.monotonic() + PERIOD
         problem: Exception | None = None
@@ -245,7 +247,7 @@ class Uploader:
             lock.release()
         if self._sent > sent:
             self._report()
-        self._conclude(problem, asked, is_empty)
+        self._conclude(problem, asked, is_empty and wakes == self._wakes)
 
     def _take(self, lock: FileLock) -> bool:
         """Take the staging directory; what is remembered counts only if nobody else uploaded meanwhile."""
@@ -266,7 +268,7 @@ class Uploader:
 
     def _conclude(self, problem: Exception | None, asked: int, is_empty: bool) -> None:
         if problem is not None and not self._is_told:
-            self._tell(f"not all can be uploaded now: {problem}; {self._waiting()}. It is tried again")
+            self._tell(f"not all can be uploaded now: {problem}; {self.waiting()}. It is tried again")
         with self._changed:
             self.problem, self._is_told = problem, problem is not None
             if problem is None:
@@ -386,12 +388,19 @@ def _exit_watch() -> None:
 
 
 def upload_at_exit() -> None:
-    """Give every uploader a moment to finish, and say what stays behind."""
+    """Give every uploader a moment to finish, and say once for each store what stays behind."""
     deadline = time.monotonic() + EXIT_SECONDS
+    told: dict[str, str] = {}
     for uploader in list(_all):
         if uploader.is_behind:
+            root = uploader.staging.root
             # A store that could not be reached a moment ago is not waited for.
-            left = 0.0 if uploader.problem is not None else max(0.0, deadline - time.monotonic())
-            problem = uploader.close(left)
+            is_away = root in told or uploader.problem is not None
+            try:
+                problem = uploader.close(0.0 if is_away else max(0.0, deadline - time.monotonic()))
+            except KeyboardInterrupt:  # somebody wants the process to end
+                deadline, problem = 0.0, f"interrupted; {uploader.waiting()}"
             if problem:
-                print(f"filebroker: {problem}", file=sys.stderr)
+                told.setdefault(root, problem)
+    for problem in told.values():
+        print(f"filebroker: {problem}", file=sys.stderr)
