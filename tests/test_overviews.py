@@ -24,7 +24,8 @@ Document = dict[str, Any]
 def documents(*starts: Document, stop: Document | None = None) -> list[Documents]:
     """Give runs of these start documents, as the manifest has them."""
     raw_stop = b"" if stop is None else codec.dumps(stop)
-    return [Documents(Entry(row, "", 0, "live", "", None), codec.dumps(one), raw_stop) for row, one in enumerate(starts)]
+    rows = enumerate(starts)
+    return [Documents(Entry(row, "", 0, "live", "", None), codec.dumps(one), raw_stop) for row, one in rows]
 
 
 def runs(*keys: Document, stop: Document | None = None) -> list[Documents]:
