@@ -24,6 +24,8 @@ from filebroker import (
     RunNotFound,
     UnknownDatum,
 )
+from filebroker.cataloging import shelf
+from filebroker.cataloging.run import Run
 from filebroker.finding import query as query_module
 from filebroker.storing import recovery
 
@@ -332,3 +334,21 @@ def test_two_subscriptions_record_each_event_once(tmp_path: Path) -> None:
         broker.insert(*pair)
         broker.insert(*pair)
     assert len(broker[-1].table()) == 200
+
+
+def test_runs_that_are_kept_in_memory_are_bounded_without_weighing_all_of_them_each_time(
+    db: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weighed: list[Run] = []
+    weigh = Run.size.fget
+    monkeypatch.setattr(Run, "size", property(lambda run: weighed.append(run) or weigh(run)))
+    for number in range(20):
+        for pair in make.run(1, time=make.T0 + 60 * number):
+            db.insert(*pair)
+    catalog = Catalog(db.catalog.folder.url, read_only=True)
+    runs = list(catalog)
+    assert len(weighed) <= 2 * len(runs)
+    monkeypatch.setattr(shelf, "_KEPT_BYTES", bound := sum(weigh(run) for run in runs) // 3)
+    catalog = Catalog(db.catalog.folder.url, read_only=True)
+    for _ in catalog:
+        assert 0 < sum(weigh(run) for run in catalog._shelf._runs.values()) <= bound

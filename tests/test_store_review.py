@@ -127,6 +127,7 @@ def go_through(runs: Sequence[list[dict[str, Any]]], stream: str = "primary") ->
     convoy = Convoy(cast("Remote", store))
     for number, files in enumerate(runs):
         convoy.note(f"r{number}", files)
+        convoy.give(f"r{number}")
     for number in range(len(runs)):
         convoy.want_pages(f"r{number}", stream)
     return [batch for batch in store.batches if batch]
@@ -154,6 +155,26 @@ def test_pages_are_fetched_ahead_once_and_of_the_stream_that_is_read() -> None:
     assert go_through(runs, "baseline") == [[f"r{number}/baseline/00001.parquet" for number in range(1, 5)]]
 
 
+def documents_of(given: Sequence[str], read: Sequence[str]) -> list[list[str]]:
+    """Have ten runs at hand, give some of them out, and read some; give what documents were fetched at once."""
+    store = Shelf()
+    convoy = Convoy(cast("Remote", store))
+    for number in range(10):
+        convoy.join(f"r{number}", "1")
+    for directory in given:
+        convoy.give(directory)
+        if directory in read and len(read) == len(given):
+            convoy.want_documents(directory)
+    for directory in read if len(read) < len(given) else ():
+        convoy.want_documents(directory)
+    return [[name.partition("/")[0] for name in batch] for batch in store.batches if batch]
+
+
+def test_a_loop_fetches_those_that_come_next_and_a_list_those_that_were_given_out() -> None:
+    assert documents_of(["r0", "r1"], ["r0", "r1"]) == [[f"r{number}" for number in range(1, 10)]]
+    assert documents_of(["r0", "r1", "r2", "r3"], ["r0", "r1", "r3"]) == [["r1", "r2", "r3"]]
+
+
 @pytest.mark.parametrize("files", [None, 5, "primary", [None, 5, {}]])
 def test_a_manifest_that_makes_no_sense_does_no_harm_to_runs_that_are_read_with_it(files: object) -> None:
     text = encode_line(0, "head", {"format": 1, "files": files, "body": {"sha256": hashlib.sha256(b"").hexdigest()}})
@@ -162,6 +183,7 @@ def test_a_manifest_that_makes_no_sense_does_no_harm_to_runs_that_are_read_with_
     convoy = Convoy(cast("Remote", shelf))
     for directory in ("good", "bad", "other"):
         convoy.join(directory, "1")
+        convoy.give(directory)
     for directory in ("good", "other"):
         convoy.want_documents(directory)
     assert shelf.batches == [["bad/documents.jsonl", "other/documents.jsonl"]]

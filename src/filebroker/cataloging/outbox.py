@@ -51,11 +51,6 @@ class Outbox:
         """Whether anything was ever recorded for the store on this machine."""
         return os.path.isdir(self.staging.root)
 
-    @property
-    def is_sending(self) -> bool:
-        """Whether this process brings runs to the store."""
-        return self._uploader is not None
-
     def send(self) -> None:
         """Bring to the store what is new; this waits for nothing."""
         with self._mutex:
@@ -65,15 +60,17 @@ class Outbox:
 
     def tell(self) -> None:
         """Warn once of what is wrong with the way to the store."""
-        for message in [] if self._uploader is None else self._uploader.take_warnings():
+        uploader = self._uploader  # another thread may close it
+        for message in [] if uploader is None else uploader.take_warnings():
             warn(message, UploadWarning)
 
     def flush(self, timeout: float | None) -> None:
         """Wait until everything is there; see `Catalog.flush`."""
         if self._uploader is None and self.is_used and not self.staging.is_empty:
             self.send()
-        if self._uploader is not None:
-            self._uploader.flush(timeout)
+        uploader = self._uploader
+        if uploader is not None:
+            uploader.flush(timeout)
             self.tell()
 
     def tell_of_others(self) -> None:

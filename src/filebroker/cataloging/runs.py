@@ -447,6 +447,8 @@ class Runs(ABC):
         ------
         UnknownStream, UnknownField
             No run has the stream, or none of the newest has a data key.
+        DamagedRun
+            Of the runs that have the stream none can be read.
         MissingPackage
             dask is not installed.
 

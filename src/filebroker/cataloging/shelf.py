@@ -18,6 +18,8 @@ from filebroker.storing.convoys import Convoy
 
 #: So many runs, and so many bytes of their documents, are kept in memory once they were read.
 _KEPT_RUNS, _KEPT_BYTES = 1024, 16 << 20
+#: So often runs are put there before all are weighed again: one of a store may have been read since it was.
+_WEIGHED = 64
 #: So many runs of a store are read together at most.
 _MOST_TOGETHER = 64
 
@@ -41,6 +43,7 @@ class Shelf:
     def __init__(self) -> None:
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._unreadable: set[str] = set()
+        self._puts = self._bytes = 0
         self.renew_locks()
         renew_in_children(self)
 
@@ -73,9 +76,12 @@ class Shelf:
         with self._mutex:
             self._runs[run.directory] = run
             self._runs.move_to_end(run.directory)
-            # Counted as they are now: one of a store may have been read since it was put here.
-            while len(self._runs) > _KEPT_RUNS or sum(kept.size for kept in self._runs.values()) > _KEPT_BYTES:
-                self._runs.popitem(last=False)
+            self._puts += 1
+            self._bytes += run.size
+            if self._bytes > _KEPT_BYTES or self._puts % _WEIGHED == 0:
+                self._bytes = sum(kept.size for kept in self._runs.values())
+            while self._runs and (len(self._runs) > _KEPT_RUNS or self._bytes > _KEPT_BYTES):
+                self._bytes -= self._runs.popitem(last=False)[1].size
 
     def forget(self, directory: str) -> None:
         """Let go of the run in a directory."""
@@ -116,7 +122,9 @@ class Shelf:
         left, size, convoy = iter(entries), 1, Convoy(folder.remote)
         while chunk := list(islice(left, size)):
             self._expect(folder, library, [entry for entry in chunk if self._can_wait(folder, entry)], convoy)
-            yield from chunk
+            for entry in chunk:
+                convoy.give(entry.path)
+                yield entry
             size = min(4 * size, _MOST_TOGETHER)
 
     def _can_wait(self, folder: Folder, entry: Entry) -> bool:

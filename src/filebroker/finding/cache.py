@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from filebroker.ground import codec, filesystem
 from filebroker.ground.errors import StorageError
-from filebroker.ground.filecache import FileCache, Usage, clear, limit_from_environment, usage
+from filebroker.ground.filecache import DIRECTORY, FileCache, Usage, clear, limit_from_environment, usage
 from filebroker.ground.filesystem import Folder
 
 #: Names another directory than the platform's own for caches; empty for none at all.
 VARIABLE = "FILEBROKER_CACHE"
-_LABEL, _FILES = "catalog.json", "files"
+_LABEL = "catalog.json"
 _UNUSED_SECONDS = 180 * 24 * 3600
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -131,7 +131,7 @@ def files_of(directory: str) -> FileCache:
     directory
         The catalog's cache directory.
     """
-    return FileCache(os.path.join(directory, _FILES), limit_from_environment())
+    return FileCache(os.path.join(directory, DIRECTORY), limit_from_environment())
 
 
 def kept(folder: Folder | None = None) -> list[Kept]:
@@ -166,7 +166,7 @@ def _label_of(directory: str) -> str:
 
 def clear_files(directory: str) -> int:
     """Remove the copies of files of a catalog in a store, and tell how many bytes they had."""
-    return clear(os.path.join(directory, _FILES))
+    return clear(os.path.join(directory, DIRECTORY))
 
 
 def _is_private(directory: str) -> bool:

@@ -105,7 +105,7 @@ class Transport:
                 return Piece(await self._call("cat_file", path))
             return Piece(await self._call("cat_file", path, start=start, end=end))
         except Exception as error:
-            if start == 0 or is_absent(error) or await self._size(path) > start:
+            if start == 0 or is_absent(error) or await self.size(path) > start:
                 raise
             return Piece(b"")
 
@@ -143,7 +143,7 @@ class Transport:
 
     async def size(self, path: str) -> int:
         """Ask for the size of a file."""
-        return await self._size(path)
+        return int((await self._call("info", path))["size"])
 
     async def exists(self, path: str) -> bool:
         """Tell whether there is a file or a directory."""
@@ -161,9 +161,6 @@ class Transport:
             except Exception as error:
                 if not is_absent(error):
                     raise
-
-    async def _size(self, path: str) -> int:
-        return int((await self._call("info", path))["size"])
 
     async def _call(self, method: str, *args: Any, **options: Any) -> Any:
         """Call a method of the filesystem without holding up the event loop."""

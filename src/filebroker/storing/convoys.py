@@ -12,7 +12,7 @@ from filebroker.storing.journal import decode_line
 from filebroker.storing.sealing import FileEntry
 
 #: Pages up to this size are read whole.
-SMALL_PAGE_BYTES = 4 << 20
+SMALL_PAGE_BYTES = 1 << 20
 #: So many bytes of pages are fetched at once.
 _MOST_BYTES = 32 << 20
 
@@ -21,7 +21,8 @@ class Convoy:
     """Sealed runs of a store that somebody goes through.
 
     The first run that is read is read alone.  When a second one is, the others are about to be, and what they need
-    is fetched at once.
+    is fetched at once: of those that were given out; and if it was the latest of them, as in a loop, also of those
+    that will be next.
 
     Parameters
     ----------
@@ -36,6 +37,9 @@ class Convoy:
         self._read: set[str] = set()
         self._pages: dict[str, list[FileEntry]] = {}
         self._readers: dict[str, set[str]] = {}
+        self._given: set[str] = set()
+        self._latest = ""
+        self._is_loop: bool | None = None
         self.renew_locks()
         renew_in_children(self)
 
@@ -56,6 +60,18 @@ class Convoy:
         with self._mutex:
             self._waiting[directory] = version
 
+    def give(self, directory: str) -> None:
+        """Note that a run is given out now."""
+        with self._mutex:
+            self._given.add(directory)
+            self._latest = directory
+
+    def _is_likely(self, other: str, directory: str) -> bool:
+        """Tell whether a run is likely to be read after one that is."""
+        if self._is_loop is None:
+            self._is_loop = directory == self._latest
+        return self._is_loop or other in self._given
+
     def want_documents(self, directory: str) -> None:
         """Fetch the documents of a run that is about to be read, and of those that follow."""
         with self._mutex:
@@ -63,7 +79,8 @@ class Convoy:
             if len(self._read) < 2:
                 self._waiting.pop(directory, None)
                 return
-            waiting, self._waiting = self._waiting, {}
+            waiting = {other: version for other, version in self._waiting.items() if self._is_likely(other, directory)}
+            self._waiting = {other: version for other, version in self._waiting.items() if other not in waiting}
         names = {other: f"{other}/{layout.DOCUMENTS}" for other in waiting}
         self._remote.fetch_ahead((names[other], version, is_whole) for other, version in waiting.items())
         for other, version in waiting.items():
@@ -87,7 +104,8 @@ class Convoy:
                 return
             wanted = self._small_pages(directory, stream)
             left = _MOST_BYTES
-            for other in [other for other in self._pages if other not in readers]:
+            likely = [other for other in self._pages if other not in readers and self._is_likely(other, directory)]
+            for other in likely:
                 pages = self._small_pages(other, stream)
                 left -= sum(entry["bytes"] for _, entry in pages)
                 if left < 0:  # the others are fetched when the first of them is read

@@ -102,6 +102,17 @@ def is_run_directory(name: str) -> bool:
     return _RUN_DIRECTORY.match(name) is not None
 
 
+def run_path(name: str) -> str:
+    """Give the path of a run whose directory has this name.
+
+    Examples
+    --------
+    >>> run_path("20251122T143205.250000Z-84d9ee44")
+    '2025/11/22/20251122T143205.250000Z-84d9ee44'
+    """
+    return f"{name[:4]}/{name[4:6]}/{name[6:8]}/{name}"
+
+
 def stream_directory(stream: str, taken: Iterable[str]) -> str:
     """Give the directory of a stream's pages, distinct from those taken whatever their case.
 

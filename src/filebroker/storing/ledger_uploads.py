@@ -133,15 +133,7 @@ class LedgerUpload:
         lock = FileLock(self._staging.path(name))
         if lock.acquire(create=False):
             try:
-                if lock.size == size:
-                    with open(lock.path, "rb") as file:
-                        text = file.read()
-                    if not is_ended(text):
-                        text += (line := encode_line(0, _END, {}))
-                        try:
-                            lock.append(line, sync=True)
-                        except OSError:  # the disk is full: it stays until runs that are up have made room
-                            return
+                if lock.size == size and (text := _ended(lock)):
                     self._write(name, text)
                     lock.remove()
                     self._written.pop(name, None)
@@ -178,6 +170,21 @@ class LedgerUpload:
         finally:
             lock.release()
         return True
+
+
+def _ended(lock: FileLock) -> bytes:
+    """End a locked log, and give it; nothing if the disk is full: then it stays until runs have made room."""
+    with open(lock.path, "rb") as file:
+        text = file.read()
+    if is_ended(text):
+        return text
+    whole, line = text[: text.rfind(b"\n") + 1], encode_line(0, _END, {})
+    try:
+        os.truncate(lock.path, len(whole))  # what its writer died at was never acknowledged
+        lock.append(line, sync=True)
+    except OSError:
+        return b""
+    return whole + line
 
 
 def is_ended(text: bytes) -> bool:

@@ -427,15 +427,13 @@ class Recorder:
                 sealing.seal_run(self.directory, manifest, self._streams, self._segment, sync=self._sync != "never")
             self._announce(self.name)
             self._lock.remove()
-        except BaseException as error:  # whatever it is, the documents are safe and acquisition goes on
+        except Exception as error:  # noqa: BLE001 - whatever it is, the documents are safe and acquisition goes on
             warnings.warn(
                 f"run {self.uid!r} is complete and safe in its journal, but could not be sealed: {error!r}. "
                 "It will be when the catalog is next opened",
                 SealWarning,
                 stacklevel=6,
             )
-            if not isinstance(error, Exception):  # an interrupt
-                raise
         finally:
             self._lock.release()
             self._shut_down()

@@ -11,9 +11,8 @@ from filebroker.ground.errors import StorageError
 from filebroker.ground.locks import FileLock
 from filebroker.ground.stores import Store
 from filebroker.storing import layout
-from filebroker.storing.staging import Staging
+from filebroker.storing.staging import CLAIMS, INCOMING, Staging
 
-_INCOMING = "_incoming"
 #: So long those who upload are waited for.
 _WAIT_SECONDS, _PAUSE_SECONDS = 60.0, 0.1
 
@@ -42,9 +41,19 @@ def fetch_live(store: Store, staging: Staging) -> list[str]:
     """
     staging.make()
     with _alone(staging):
-        shutil.rmtree(staging.path(_INCOMING), ignore_errors=True)  # of a process that died
+        _clean_up(staging)
         fetched = [_fetch(store, staging, name) for name in store.names(layout.LIVE)]
     return [directory for directory in fetched if directory]
+
+
+def _clean_up(staging: Staging) -> None:
+    """Remove what a process that died had copied, and the claims that it had taken over for that first."""
+    coming = staging.path(INCOMING)
+    for name in os.listdir(coming) if os.path.isdir(coming) else ():
+        directory = layout.run_path(name)
+        if not staging.holds(directory):
+            staging.forget_claim(directory)
+    shutil.rmtree(coming, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -93,7 +102,7 @@ def take_over(staging: Staging, host: str) -> int:
     Raises
     ------
     StorageError
-        There is nothing of that name, its uploader lives, or the filesystem refused.
+        There is nothing of that name, somebody there still records or uploads, or the filesystem refused.
     """
     found = [item for item in staging.elsewhere() if item.host == host]
     if not found:
@@ -101,12 +110,14 @@ def take_over(staging: Staging, host: str) -> int:
     staging.make()
     other = Staging(staging.url)
     other.root = found[0].root
-    runs = other.runs()
     try:
         with _alone(staging), _alone(other):
+            if any(_is_held(other.path(f"{layout.LIVE}/{name}")) for name in other.files(layout.LIVE)):
+                raise StorageError(f"runs for {staging.url} are still being recorded in {other.root}; end that first")
+            runs = other.runs()
             if other.holds(layout.MARKER):
                 _move(other, staging, layout.MARKER)
-            for directory in ("_claims", layout.LIVE, f"{layout.LEDGER}/log", f"{layout.LEDGER}/snap"):
+            for directory in (CLAIMS, layout.LIVE, f"{layout.LEDGER}/log", f"{layout.LEDGER}/snap"):
                 for name in other.files(directory):
                     _move(other, staging, f"{directory}/{name}")
             for name in staging.files(layout.LIVE):
@@ -114,6 +125,8 @@ def take_over(staging: Staging, host: str) -> int:
             for directory in runs:
                 _move(other, staging, directory)
     except OSError as error:
+        if isinstance(error, StorageError):
+            raise
         raise StorageError(error.errno, f"cannot move {other.root} to {staging.root}: {error}; try again") from error
     return len(runs)
 
@@ -126,9 +139,22 @@ def _move(source: Staging, target: Staging, name: str) -> None:
         os.unlink(source.path(name))
 
 
+def _is_held(path: str) -> bool:
+    """Tell whether the writer of a lock file lives."""
+    lock = FileLock(path)
+    try:
+        return not lock.acquire(create=False)
+    except FileNotFoundError:  # it has just done with it
+        return False
+    finally:
+        lock.release()
+
+
 def _own(path: str) -> None:
-    """Make a lock file say that its writer was on this machine."""
-    with contextlib.suppress(ValueError, TypeError):
+    """Make a lock file say that its writer was on this machine, unless it is and lives."""
+    if _is_held(path):
+        return
+    with contextlib.suppress(ValueError, KeyError, TypeError, FileNotFoundError):
         with open(path, "rb") as file:
             owner = codec.loads(file.read())
         filesystem.publish(path, codec.dumps({"directory": owner["directory"]}), sync=True)
@@ -145,7 +171,7 @@ def _directory_of(claim: bytes) -> str:
 
 def _copy(store: Store, staging: Staging, directory: str) -> str:
     """Copy the files of a run beside its place, and give where they are."""
-    aside = staging.path(f"{_INCOMING}/{os.path.basename(directory)}")
+    aside = staging.path(f"{INCOMING}/{os.path.basename(directory)}")
     filesystem.make_directory(aside)
     for name in store.tree(directory):
         if layout.segment_of(name) or layout.is_page_path(name) or name == layout.DOCUMENTS:

@@ -23,7 +23,9 @@ from filebroker.storing import layout
 
 #: Names another directory than the platform's own for staged runs.
 VARIABLE = "FILEBROKER_STAGING"
-_LABEL, _CLAIMS, _CONFLICTS, _GONE = "_store.json", "_claims", "_conflicts", "_gone"
+_LABEL, _CONFLICTS, _GONE = "_store.json", "_conflicts", "_gone"
+#: Where claims are kept, and runs until they are here as a whole.
+CLAIMS, INCOMING = "_claims", "_incoming"
 _LOST, _LOCK = ".lost", "_uploader.lock"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -130,7 +132,7 @@ class Staging:
                 f"{public[0]} belongs to somebody else or others can write to it, so no runs for {self.url} are kept "
                 f"in it; make it yours alone (mode 0700), or name another directory with {VARIABLE}"
             )
-        for name in (_CLAIMS, _GONE):  # made now, because runs have to be able to leave when the disk is full
+        for name in (CLAIMS, _GONE):  # made now, because runs have to be able to leave when the disk is full
             filesystem.make_directory(self.path(name))
         if not os.path.exists(self.path(_LABEL)):
             self.remember(None)
@@ -219,7 +221,7 @@ class Staging:
             The directory cannot be listed.
         """
         try:
-            rest = [name for name in (layout.MARKER, _CLAIMS, layout.LEDGER) if any(self._below(name))]
+            rest = [name for name in (layout.MARKER, CLAIMS, layout.LEDGER) if any(self._below(name))]
             aside = [self.path(f"{_CONFLICTS}/{name}") for name in sorted(self._names(_CONFLICTS, r".+"))]
             return Waiting(self.url, self.root, self.host, self.pending(), bool(rest), aside)
         except OSError as error:
@@ -293,10 +295,13 @@ class Staging:
             return b""
 
     def claimed(self) -> list[str]:
-        """Give the directories of all runs that were claimed in the store, those that left staging included."""
-        names = self._names(_CLAIMS, r".+\.json")
-        places = [name.removesuffix(".json") for name in sorted(names)]
-        return [f"{place[:4]}/{place[4:6]}/{place[6:8]}/{place}" for place in places]
+        """Give the directories of all runs that were claimed in the store, those that left staging included.
+
+        Those that were about to come here from the store are left out: their claims are their writers'.
+        """
+        coming = self._names(INCOMING, r".+")
+        places = [name.removesuffix(".json") for name in sorted(self._names(CLAIMS, r".+\.json"))]
+        return [layout.run_path(place) for place in places if place not in coming]
 
     def lose(self, directory: str, reason: str) -> None:
         """Remember that a run cannot go up, because somebody else recorded its uid.
@@ -323,7 +328,7 @@ class Staging:
             filesystem.remove(self._claim_path(directory) + suffix)
 
     def _claim_path(self, directory: str) -> str:
-        return os.path.join(self.root, _CLAIMS, f"{os.path.basename(directory)}.json")
+        return os.path.join(self.root, CLAIMS, f"{os.path.basename(directory)}.json")
 
     def _lock_path(self, directory: str) -> str:
         return os.path.join(self.root, layout.LIVE, layout.lock_name_of(directory))
@@ -339,7 +344,9 @@ class Staging:
             The filesystem refused.
         """
         # Renamed first: to readers it is here all or not at all.
-        return self._move(directory, os.path.join(self.root, _GONE, uuid.uuid4().hex)) and self.sweep()
+        is_gone = self._move(directory, os.path.join(self.root, _GONE, uuid.uuid4().hex))
+        self.sweep()
+        return is_gone
 
     def set_aside(self, directory: str) -> bool:
         """Move a run that cannot go up to where it is kept for good; False if its recorder still works on it.
@@ -372,11 +379,10 @@ class Staging:
         self.forget_claim(directory)  # the directory of the day stays: the next run may be about to begin in it
         return True
 
-    def sweep(self) -> bool:
+    def sweep(self) -> None:
         """Delete what was moved aside to be deleted; also what a process that died left of it."""
         for name in self._names(_GONE, r".+"):
             shutil.rmtree(self.path(f"{_GONE}/{name}"), ignore_errors=True)
-        return True
 
 
 def waiting() -> list[Waiting]:

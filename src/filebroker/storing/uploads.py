@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import NoReturn
 from zlib import crc32
 
@@ -250,7 +250,7 @@ class Upload:
                     self._create(name)
             self._create(layout.DOCUMENTS, documents)
             self._is_up = True
-        self._tidy_up(pages)
+        self._tidy_up(set(pages))
         self._is_claimed = False
         self._store.remove([self._claim])
         self.sent += 1
@@ -261,14 +261,13 @@ class Upload:
         names = self._staging.files(self.directory)
         return sorted(name for name in names if name != layout.DOCUMENTS and not _is_ours(name))
 
-    def _tidy_up(self, pages: Iterable[str]) -> None:
+    def _tidy_up(self, pages: Collection[str]) -> None:
         """Remove from the store what sealing made superfluous."""
         if not self._was_live:
             return
-        there = self._store.tree(self.directory)
-        superfluous = [name for name in sorted(there) if _is_ours(name) and name not in set(pages)]
+        superfluous = [name for name in self._store.tree(self.directory) if _is_ours(name) and name not in pages]
         if superfluous:
-            self._store.remove([self._path(name) for name in superfluous])
+            self._store.remove([self._path(name) for name in sorted(superfluous)])
 
 
 def _is_ours(name: str) -> bool:
