@@ -556,9 +556,9 @@ def test_files_on_an_object_store_are_read(tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_reached_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnreadableAsset, match=r"nonsense://x/a\.h5.*Protocol not known"):
         streamed(HDF5, "nonsense://x/a.h5").load(1)
-    monkeypatch.setitem(sys.modules, "s3fs", None)  # as if it were not installed
-    with pytest.raises(MissingPackage, match=r"s3://bucket/a\.h5.*s3fs"):
-        streamed(HDF5, "s3://bucket/a.h5").load(1)
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as if it were not installed
+    with pytest.raises(MissingPackage, match=r"gs://bucket/a\.h5.*gcsfs"):
+        streamed(HDF5, "gs://bucket/a.h5").load(1)
 
 
 def test_the_files_of_a_resource_can_be_listed(tmp_path: Path) -> None:

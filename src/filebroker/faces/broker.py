@@ -319,7 +319,7 @@ class Broker(Searching, Reading):
 
         Examples
         --------
-        >>> db = Broker("memory://my_beamtime")
+        >>> db = Broker("memory://their_beamtime")
         >>> db.insert("start", {"uid": "84d9ee44", "time": 1763821925.0})
         >>> db.flush()
         >>> db.close()

@@ -8,7 +8,7 @@ import shutil
 import socket
 import stat
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from filebroker.ground import codec, filesystem
 from filebroker.ground.errors import StorageError
@@ -114,12 +114,9 @@ def known_id(folder: Folder) -> str | None:
     if base is not None:
         with contextlib.suppress(OSError), os.scandir(base) as entries:
             for entry in entries:
-                path = os.path.join(entry.path, _LABEL)
-                with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                    with open(path, "rb") as file:
-                        label = codec.loads(file.read())
-                    if label["place"] == _digest(folder.place):
-                        found.append((os.path.getmtime(path), str(label["id"])))
+                label, used = _label_in(entry.path)
+                if "id" in label and label.get("place") == _digest(folder.place):
+                    found.append((used, str(label["id"])))
     return max(found, default=(0.0, None))[1]
 
 
@@ -150,18 +147,24 @@ def kept(folder: Folder | None = None) -> list[Kept]:
     base = root()
     if base is None:
         return []
-    found = [Kept(_label_of(os.path.dirname(item.directory)) or item.label, item) for item in usage(base)]
+    found = [Kept(_catalog_of(item), item) for item in usage(base)]
     wanted = None if folder is None else _place_of(folder)
     return sorted((item for item in found if wanted in (None, item.catalog)), key=lambda item: item.catalog)
 
 
-def _label_of(directory: str) -> str:
-    """Give the place of the catalog that a cache directory belongs to, empty if that cannot be read."""
+def _catalog_of(item: Usage) -> str:
+    label, _ = _label_in(os.path.dirname(item.directory))
+    return str(label.get("catalog", item.label))
+
+
+def _label_in(directory: str) -> tuple[dict[str, Any], float]:
+    """Give what a cache directory says of its catalog, nothing if that cannot be read, and when it was used last."""
     try:
         with open(os.path.join(directory, _LABEL), "rb") as file:
-            return str(codec.loads(file.read())["catalog"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+            label, used = codec.loads(file.read()), os.fstat(file.fileno()).st_mtime
+    except (OSError, ValueError):
+        return {}, 0.0
+    return (label, used) if isinstance(label, dict) else ({}, 0.0)
 
 
 def clear_files(directory: str) -> int:
@@ -194,11 +197,8 @@ def _prune(base: str) -> None:
     """Remove the caches of catalogs that are gone, and those not used for half a year."""
     with contextlib.suppress(OSError), os.scandir(base) as entries:
         for entry in entries:
-            path = os.path.join(entry.path, _LABEL)
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                with open(path, "rb") as file:
-                    label = codec.loads(file.read())
-                is_old = time.time() - os.path.getmtime(path) > _UNUSED_SECONDS
-                is_gone = label["local"] and not os.path.exists(label["catalog"])
-                if is_old or is_gone:
-                    shutil.rmtree(entry.path, ignore_errors=True)
+            label, used = _label_in(entry.path)
+            is_old = time.time() - used > _UNUSED_SECONDS
+            is_gone = label.get("local") and not os.path.exists(str(label.get("catalog")))
+            if label and (is_old or is_gone):
+                shutil.rmtree(entry.path, ignore_errors=True)
