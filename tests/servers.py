@@ -139,6 +139,11 @@ class _Served:
         await self._runner.cleanup()
         await self._close()
         await self._loop.shutdown_default_executor()
+        # Those of connections that were lost while they were served would be destroyed with the loop.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
         await asyncio.sleep(0)  # for transports to be closed
 
 

@@ -22,7 +22,7 @@ from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.spec import AbstractFileSystem
 
-from filebroker.ground import retries, stores
+from filebroker.ground import http_transport, retries, stores
 from filebroker.ground.errors import (
     AccessDenied,
     InvalidConfig,
@@ -827,3 +827,8 @@ def test_links_that_lead_elsewhere_are_no_files(tmp_path: Path) -> None:
 
     with ancient_server(tmp_path, Page) as url:
         assert Store(f"{url}/site").names() == ["absolute", "dotted", "own file", "sub"]
+
+
+@pytest.mark.parametrize("text", ["sub/", "<b>sub/</b>", '<img src="folder.png"> sub/', "<i>see</i> sub/ <br>"])
+def test_a_directory_is_told_by_the_text_of_its_link_however_that_is_set(text: str) -> None:
+    assert http_transport._names(f'<i>list/</i><a href="sub">{text}</a><a href="x">x</a>', "http://h/") == {"sub/", "x"}

@@ -501,6 +501,8 @@ def _begin(catalog: Catalog) -> None:
     elif catalog._id is None:
         mark(catalog._root)
         catalog._read_marker()  # before it goes up
+        if catalog._library is not None:  # it has no place on the disk
+            catalog._library.close()
         catalog._library = None
 
 

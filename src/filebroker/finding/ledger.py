@@ -270,7 +270,7 @@ class Ledger:
         filename, data = snapshots.encode_snapshot(records, covers)
         name = f"{SNAPSHOTS}/{filename}"
         if self._listing is not None:
-            self._folder.store.store.create(name, data)
+            self._folder.store.create(name, data)
             self._listing.forget()
             return name
         filesystem.make_directory(self._folder.path(SNAPSHOTS))
@@ -307,9 +307,7 @@ class Ledger:
         """
         if self._listing is not None:
             waiting = {name for name in covers if self._folder.on_disk(name) is not None}
-            self._folder.store.store.remove(
-                name for name in covers if name not in waiting | {keep} and _FILE.fullmatch(name)
-            )
+            self._folder.store.remove(name for name in covers if name not in waiting | {keep} and _FILE.fullmatch(name))
             self._listing.forget()
             return
         for name, size in covers.items():

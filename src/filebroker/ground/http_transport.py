@@ -137,10 +137,11 @@ class _Links(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Take the target of a link."""
-        target = dict(attrs).get("href")
-        self._is_open = tag == "a" and bool(target)
-        if self._is_open:
-            self.found.append((target or "", ""))
+        if tag == "a":
+            target = dict(attrs).get("href")
+            self._is_open = bool(target)
+            if target:
+                self.found.append((target, ""))
 
     def handle_data(self, data: str) -> None:
         """Take the text of a link."""
@@ -150,7 +151,8 @@ class _Links(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         """End a link."""
-        self._is_open = False
+        if tag == "a":  # what else ends may be a part of its text
+            self._is_open = False
 
 
 def _names(page: str, url: str) -> set[str]:

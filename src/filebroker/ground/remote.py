@@ -29,6 +29,8 @@ class Remote:
 
     Attributes
     ----------
+    store : Store
+        The store.
     cache : FileCache or None
         Where copies are kept on this machine's disk.
     """
@@ -96,6 +98,16 @@ class Remote:
     def exists(self, name: str = "") -> bool:
         """Tell whether there is a file or directory of that name; see `Store.exists`."""
         return self._ask(lambda: self.store.exists(name))
+
+    # -- changing it
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a whole file unless there is one; see `Store.create`."""
+        return self._ask(lambda: self.store.create(name, data))
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove files; see `Store.remove`."""
+        self._ask(lambda: self.store.remove(names))
 
     # -- as it will ever be
 

@@ -119,7 +119,7 @@ class Errand:
         except TimeoutError as error:
             if cause is None:
                 failure, cause = classify(error), error
-        secrets = [*self.secrets, *self.used()]
+        secrets = sorted({*self.secrets, *self.used()}, key=len, reverse=True)  # one may be a part of another
         clean = Failure(failure.kind, scrub(failure.reason, secrets))
         raise explain(clean, self.url, self.deed, tries, seconds) from _shown(cause, secrets)
 

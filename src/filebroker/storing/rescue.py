@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from filebroker.ground import codec, filesystem
 from filebroker.ground.errors import StorageError
@@ -15,6 +15,8 @@ from filebroker.storing.staging import CLAIMS, INCOMING, Staging
 
 #: So long those who upload are waited for.
 _WAIT_SECONDS, _PAUSE_SECONDS = 60.0, 0.1
+#: So much of a run is fetched at once.
+_BATCH_BYTES = 64 << 20
 
 
 def fetch_live(store: Store, staging: Staging) -> list[str]:
@@ -173,8 +175,26 @@ def _copy(store: Store, staging: Staging, directory: str) -> str:
     """Copy the files of a run beside its place, and give where they are."""
     aside = staging.path(f"{INCOMING}/{os.path.basename(directory)}")
     filesystem.make_directory(aside)
-    for name in store.tree(directory):
-        if layout.segment_of(name) or layout.is_page_path(name) or name == layout.DOCUMENTS:
+    for some in _batches(store.tree(directory)):
+        texts = store.read_many([(f"{directory}/{name}", 0, None) for name in some])
+        for name, text in zip(some, texts, strict=True):
+            if isinstance(text, Exception):
+                raise text
             filesystem.make_directory(os.path.dirname(os.path.join(aside, name)))
-            filesystem.publish(os.path.join(aside, name), store.read(f"{directory}/{name}"), sync=True)
+            filesystem.publish(os.path.join(aside, name), text, sync=True)
     return aside
+
+
+def _batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Give the files of a run that matter, so many at a time as fit into memory."""
+    batch: list[str] = []
+    left = _BATCH_BYTES
+    for name, size in sizes.items():
+        if layout.segment_of(name) or layout.is_page_path(name) or name == layout.DOCUMENTS:
+            if batch and size > left:
+                yield batch
+                batch, left = [], _BATCH_BYTES
+            batch.append(name)
+            left -= size
+    if batch:
+        yield batch
