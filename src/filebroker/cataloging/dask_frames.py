@@ -8,14 +8,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
-from filebroker.cataloging.partitions import (
-    Partitions,
-    TableColumn,
-    dtype_of,
-    empty_table,
-    start_value,
-)
+from filebroker.cataloging.partitions import Partitions, start_value
 from filebroker.cataloging.shelf import version_of
+from filebroker.cataloging.table_columns import TableColumn, empty_table, key_of, names_of, page_dtype
 from filebroker.finding.entries import Documents
 from filebroker.finding.manifest import Manifest
 from filebroker.finding.values import Path
@@ -23,7 +18,6 @@ from filebroker.ground import times
 from filebroker.ground.errors import (
     DamagedRun,
     InvalidOption,
-    InvalidQuery,
     RunNotFound,
     UnknownField,
     UnknownStream,
@@ -71,8 +65,8 @@ def table_of(
         The earliest and the latest time of an event, None for any.
     """
     frames = need("dask.dataframe")
-    keys = None if columns is None else _names("columns", columns)
-    paths = [Path(name) for name in _names("metadata", metadata)]
+    keys = None if columns is None else names_of("columns", columns)
+    paths = [Path(name) for name in names_of("metadata", metadata)]
     low = -math.inf if limits[0] is None else times.parse(limits[0])
     high = math.inf if limits[1] is None else times.parse(limits[1])
     data = _learn(runs, stream, keys, _checked(dtypes or {}))
@@ -94,15 +88,6 @@ def _not_in_store(folder: Folder, directories: set[str]) -> frozenset[str]:
     if folder.staged is None:
         return frozenset()
     return frozenset(directory for directory in directories if folder.on_disk(directory) is not None)
-
-
-def _names(option: str, names: str | Sequence[str]) -> list[str]:
-    """Give the names of columns that were asked for, each once."""
-    listed = [names] if isinstance(names, str) else list(names)
-    for name in listed:
-        if not isinstance(name, str):
-            raise InvalidQuery(f"{option} names {name!r:.100}, a {type(name).__name__}; give strings")
-    return list(dict.fromkeys(listed))
 
 
 def _checked(dtypes: Mapping[str, str]) -> dict[str, str]:
@@ -330,7 +315,7 @@ def _sample(folder: Folder, directory: str, path: str, stream: str, version: str
 
     def look(page: PageFile) -> dict[str, str]:
         types = page.shape.types
-        doubtful = [_key(name) for name in types if f"_x.{name}" in types]
+        doubtful = [key_of(name) for name in types if f"_x.{name}" in types]
         return _dtypes(types, page.read("data", doubtful), files.data_keys(stream))
 
     return files.use_page(path, look)
@@ -349,22 +334,8 @@ def _live_sample(folder: Folder, directory: str, stream: str) -> dict[str, str] 
 
 def _dtypes(types: Mapping[str, "pa.DataType"], page: Page, order: Sequence[str]) -> dict[str, str]:
     """Give the dtypes of a page's data keys; of the page only those with exceptions need have been read."""
-    found = {_key(name): _dtype(name, kind, page) for name, kind in types.items() if is_data(name)}
+    found = {key_of(name): page_dtype(name, kind, page) for name, kind in types.items() if is_data(name)}
     return {key: found[key] for key in dict.fromkeys([*order, *found]) if key in found}
-
-
-def _dtype(name: str, kind: "pa.DataType", page: Page) -> str:
-    if "encoding" in page.meta(name):
-        return "object"
-    marks = page.column(name).exceptions if page.has(name) else None
-    # Absent values, and integers among floats, fit the column; others have been put beside it because they do not.
-    fits = marks is None or set(marks.unique().to_pylist()) <= {None, "", "i"}
-    return dtype_of(kind) if fits else "object"
-
-
-def _key(name: str) -> str:
-    """Give the data key of a page's column."""
-    return name.removeprefix("_data.")
 
 
 def _unknown_stream(runs: "Runs", stream: str) -> Exception:

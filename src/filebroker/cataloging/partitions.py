@@ -7,67 +7,25 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from filebroker.cataloging.arrays import objects
 from filebroker.cataloging.overviews import value_at
+from filebroker.cataloging.table_columns import MISFITS, TableColumn, column_of, empty_table, fitted, repeated
 from filebroker.finding.values import Path
 from filebroker.ground import forks
 from filebroker.ground.documents import Document
 from filebroker.ground.errors import DamagedRun, NothingRecorded, StorageError, UnfitEvents
 from filebroker.ground.filesystem import Folder
 from filebroker.ground.texts import encodable
-from filebroker.storing import columns as arrow_columns
-from filebroker.storing.columns import ABSENT
-from filebroker.storing.pages import Page, column_name
+from filebroker.storing.pages import Page
 from filebroker.storing.parquet import Columns, PageFile
 from filebroker.storing.run_files import RunFiles
 from filebroker.storing.sealing import FileEntry
 
-#: What a column can be of, as dask and pandas name it.  Strings are what dask makes of them everywhere else.
-_DTYPES: dict[str, Any] = {
-    **{"float64": "float64", "int64": "int64", "Int64": pd.Int64Dtype(), "boolean": pd.BooleanDtype()},
-    **{"string": pd.StringDtype("pyarrow"), "object": "object"},
-}
-_ARROW_TYPES = {
-    **{"float64": pa.float64(), "int64": pa.int64(), "Int64": pa.int64()},
-    **{"boolean": pa.bool_(), "string": pa.string()},
-}
-_TO_PANDAS = {pa.int64(): _DTYPES["Int64"], pa.bool_(): _DTYPES["boolean"], pa.string(): _DTYPES["string"]}
-# What Arrow raises for values that do not fit a type.
-_MISFITS = (pa.ArrowException, OverflowError, UnicodeEncodeError)
 #: So many runs, and so many bytes of their documents, are kept open for the next page of theirs.
 _KEPT_RUNS, _KEPT_BYTES = 32, 32 << 20
-
-
-class TableColumn(NamedTuple):
-    """A column of the table.
-
-    Attributes
-    ----------
-    name : str
-        In the table.
-    source : str
-        ``uid`` of the run; ``start``, the start document; ``event``, ``seq_num`` or ``time``; or ``data``.
-    key : str
-        In that source: a dotted path into a start document, or a data key.
-    dtype : str
-        ``float64``, ``int64``, ``Int64``, ``boolean``, ``string`` or ``object``.
-    """
-
-    name: str
-    source: Literal["uid", "start", "event", "data"]
-    key: str
-    dtype: str
-
-
-def empty_table(columns: Sequence[TableColumn]) -> pd.DataFrame:
-    """Give the table without rows."""
-    return pd.DataFrame({column.name: pd.Series([], dtype=_DTYPES[column.dtype]) for column in columns})
 
 
 @dataclass(frozen=True)
@@ -135,10 +93,14 @@ class Partitions:
         chosen = list(self.columns) if columns is None else [named[name] for name in columns]
         try:
             # What is in progress is as it is now, for this reader alone.
-            files = RunFiles(self.folder, directory) if page is None else _opened.give(self, directory, version)
+            files = (
+                RunFiles(self.folder, directory)
+                if page is None
+                else open_once(self.token, self.folder, directory, version)
+            )
         except NothingRecorded as error:
             if directory in self.waiting:
-                raise _not_yet(self.folder.path(directory)) from error
+                raise not_yet(self.folder.path(directory)) from error
             return empty_table(chosen)  # it was removed, or its copy is in the making: catalogs pass over it as well
         tables = [self._table(files, part, chosen) for part in self._parts(files, page, chosen)]
         tables = [table for table in tables if len(table)] or [empty_table(chosen)]
@@ -183,15 +145,12 @@ class Partitions:
 
     def _column(self, files: RunFiles, part: "_Part", column: TableColumn) -> "pd.Series[Any]":
         if column.source == "uid":
-            return _repeated(encodable(files.uid), column.dtype, part.rows)
+            return repeated(encodable(files.uid), column.dtype, part.rows)
         if column.source == "start":
-            return _repeated(start_value(files.start, Path(column.key)), column.dtype, part.rows)
-        name = column.key if column.source == "event" else column_name(column.key)
-        if part.page is None or not part.page.has(name):
-            return _repeated(math.nan if column.dtype == "object" else None, column.dtype, part.rows)
+            return repeated(start_value(files.start, Path(column.key)), column.dtype, part.rows)
         try:
-            return fitted(part.page, name, column.dtype)
-        except _MISFITS as error:
+            return column_of(part.page, part.rows, column)
+        except MISFITS as error:
             raise UnfitEvents(
                 f"the column {column.name!r} of this table is of {column.dtype}, and run {files.uid!r} in "
                 f"{files.folder.path(files.directory)} has values that do not fit: {error}. Leave it out, or ask for "
@@ -224,9 +183,8 @@ class _Opened:
         self._runs: OrderedDict[_Key, RunFiles] = OrderedDict()
         self._coming: dict[_Key, Future[RunFiles]] = {}
 
-    def give(self, table: Partitions, directory: str, version: str | None) -> RunFiles:
+    def give(self, folder: Folder, key: _Key) -> RunFiles:
         """Open a run, unless this was done before for the same table, or is being done."""
-        key = table.token, directory, version
         with self._mutex:
             if key in self._runs:
                 self._runs.move_to_end(key)
@@ -234,7 +192,7 @@ class _Opened:
             is_first = key not in self._coming
             result = self._coming.setdefault(key, Future())
         if is_first:
-            self._open(key, table.folder, result)
+            self._open(key, folder, result)
         return result.result()
 
     def _open(self, key: _Key, folder: Folder, result: "Future[RunFiles]") -> None:
@@ -252,6 +210,30 @@ class _Opened:
 
 
 _opened = _Opened()
+
+
+def open_once(token: str, folder: Folder, directory: str, version: str | None) -> RunFiles:
+    """Open a sealed run, once for all partitions of a table that this process reads.
+
+    Parameters
+    ----------
+    token
+        Of the table.
+    folder
+        The catalog's folder.
+    directory
+        The run's directory.
+    version
+        Of the run's documents, see `RunFiles`.
+
+    Raises
+    ------
+    DamagedRun
+        Its documents cannot be read.
+    StorageError
+        They cannot be reached.
+    """
+    return _opened.give(folder, (token, directory, version))
 
 
 def _opened_run(folder: Folder, directory: str, version: str | None) -> RunFiles:
@@ -278,11 +260,18 @@ def _entry(files: RunFiles, path: str, stream: str) -> FileEntry:
         if entry["path"] == path and entry["stream"] == stream:
             return entry
     if files.state == "live":
-        raise _not_yet(files.folder.path(files.directory))
+        raise not_yet(files.folder.path(files.directory))
     raise DamagedRun(_describe(files, f"it has no page {path} of stream {stream!r}, which the catalog lists"))
 
 
-def _not_yet(path: str) -> StorageError:
+def not_yet(path: str) -> StorageError:
+    """Say that a run is not whole where it is read, and may soon be.
+
+    Parameters
+    ----------
+    path
+        Where the run is.
+    """
     return StorageError(
         f"the run in {path} is not all there yet: it is on its way to the store, or being copied. Compute the table "
         "again when it is; flush() of the catalog that it was recorded with waits for that"
@@ -319,63 +308,3 @@ def _mask(page: Page, limits: tuple[float, float] | None) -> Any:
 def start_value(start: Document, path: Path) -> Any:
     """Give what a start document has at a path, as a table can show it."""
     return encodable(value_at(start, path))
-
-
-def _repeated(value: Any, dtype: str, rows: int) -> "pd.Series[Any]":
-    """Give a column of one value."""
-    one: pd.Series[Any] = pd.Series(objects([value]) if dtype == "object" else [value], dtype=_DTYPES[dtype])
-    return one.repeat(rows).reset_index(drop=True)
-
-
-def fitted(page: Page, name: str, dtype: str) -> "pd.Series[Any]":
-    """Give a column of a page as a column of a table.
-
-    Parameters
-    ----------
-    page
-        The page.
-    name
-        The column.
-    dtype
-        What the column of the table is of.
-
-    Raises
-    ------
-    pyarrow.ArrowException, OverflowError, UnicodeEncodeError
-        A value does not fit: it would lose digits, or is of another kind.
-    """
-    column = page.column(name)
-    if dtype == "object":
-        # As in the table of one run, where an event without the key has NaN.
-        values = arrow_columns.as_values(column)
-        return pd.Series(objects(math.nan if value is ABSENT else value for value in values), dtype=object)
-    array = column.values
-    if "encoding" in column.meta or column.exceptions is not None:
-        array = pa.array([None if value is ABSENT else value for value in arrow_columns.as_values(column)])
-    array = _cast(array, dtype)
-    if dtype in ("float64", "int64"):
-        return pd.Series(array.to_numpy(zero_copy_only=False))
-    return array.to_pandas(types_mapper=_TO_PANDAS.get)  # type: ignore[no-any-return]
-
-
-def _cast(array: pa.Array, dtype: str) -> pa.Array:
-    """Give an array another type, if no value is altered by that."""
-    if pa.types.is_null(array.type):
-        return pa.nulls(len(array), _ARROW_TYPES[dtype])
-    if dtype_of(array.type) != dtype_of(_ARROW_TYPES[dtype]):
-        raise pa.ArrowTypeError(f"they are of type {array.type}")
-    if dtype in ("int64", "Int64") and pa.types.is_floating(array.type):
-        array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
-    array = array.cast(_ARROW_TYPES[dtype])
-    if dtype == "int64" and array.null_count:
-        raise pa.ArrowInvalid("some are missing")
-    return array
-
-
-def dtype_of(arrow_type: pa.DataType) -> str:
-    """Give the dtype that a column of the table has whose values are of an Arrow type."""
-    if pa.types.is_integer(arrow_type) or pa.types.is_floating(arrow_type):
-        return "float64"
-    if pa.types.is_boolean(arrow_type):
-        return "boolean"
-    return "string" if pa.types.is_string(arrow_type) else "object"

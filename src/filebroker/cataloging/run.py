@@ -11,6 +11,7 @@ from filebroker.ground import codec
 from filebroker.ground.documents import Document, Pair
 from filebroker.ground.errors import DamagedRunWarning, UnknownStream
 from filebroker.ground.filesystem import Folder
+from filebroker.ground.texts import printable
 from filebroker.storing import columns
 from filebroker.storing.columns import ABSENT
 from filebroker.storing.convoys import Convoy
@@ -97,7 +98,8 @@ class Run:
 
     def __repr__(self) -> str:
         plan = self.start.get("plan_name", "a run")
-        return f"<Run {self.uid!r}: {plan}, {self.state}, streams {', '.join(self.stream_names) or 'none'}>"
+        streams = ", ".join(self.stream_names) or "none"
+        return printable(f"<Run {self.uid!r}: {plan}, {self.state}, streams {streams}>")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Run, (self._folder, self.directory)
@@ -315,7 +317,7 @@ class Stream:
         self.run, self.name, self._files = run, name, files
 
     def __repr__(self) -> str:
-        return f"<Stream {self.name!r} of run {self.run.uid!r}: {', '.join(self.keys)}>"
+        return printable(f"<Stream {self.name!r} of run {self.run.uid!r}: {', '.join(self.keys)}>")
 
     @property
     def files(self) -> RunFiles:
@@ -347,6 +349,18 @@ class Stream:
         ['det', 'motor', 'motor_setpoint']
         """
         return self._files.data_keys(self.name)
+
+    @property
+    def directory(self) -> str:
+        """The path or URL of the directory with the stream's Parquet files; it need not be there without events.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> Broker.named("example").catalog.newest(1)["primary"].directory
+        '.../primary'
+        """
+        return self._files.folder.path(f"{self._files.directory}/{self._files.directory_of(self.name)}")
 
     def events(self) -> Iterator[Document]:
         """Give the events in order, those of event pages one by one.

@@ -170,14 +170,35 @@ class Runs(ABC):
         >>> catalog.by_scan_id(20)
         <Run '17856673-...': count, sealed, streams baseline, primary>
         """
-        if not isinstance(scan_id, int):
-            raise InvalidKey(f"{scan_id!r:.200} is no scan_id; give an integer")
-        search = self._search()
-        entries = search.library.ask(Manifest.by_scan_id, scan_id)
-        run = next(self._opened(search.among(entries)), None)
+        run = next(self.of_scan_id(scan_id), None)
         if run is None:
             raise RunNotFound(f"No run with scan_id={scan_id} in {self.place}. {_COPIED}")
         return run
+
+    def of_scan_id(self, scan_id: int) -> Iterator[Run]:
+        """Give all runs with a scan_id, newest first, each opened when it is asked for.
+
+        Parameters
+        ----------
+        scan_id
+            The number.
+
+        Raises
+        ------
+        InvalidKey
+            It is no integer.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> [run.start["plan_name"] for run in catalog.of_scan_id(20)]
+        ['count']
+        """
+        if not isinstance(scan_id, int):
+            raise InvalidKey(f"{scan_id!r:.200} is no scan_id; give an integer")
+        search = self._search()
+        return self._opened(search.among(search.library.ask(Manifest.by_scan_id, scan_id)))
 
     def has_uid(self, uid: str) -> bool:
         """Tell whether there is a run of exactly that uid.

@@ -353,6 +353,11 @@ class RunFiles:
         descriptors = (doc for doc in self._described if stream_name(doc) == stream)
         return list(dict.fromkeys(key for doc in descriptors for key in doc["data_keys"]))
 
+    def directory_of(self, stream: str) -> str:
+        """Give the name of the directory that has the pages of a stream."""
+        paths = (entry["path"] for entry in self._entries(stream))
+        return next((path.partition("/")[0] for path in paths), layout.encode_name(stream))
+
     def count_events(self, stream: str) -> int:
         """Give the number of events of a stream, by the manifest and the journal."""
         buffer = self._journalled.buffers.get(stream) if self._has_journalled else None
