@@ -294,7 +294,7 @@ class YamlCatalog(Discovered):
             try:
                 sources = list(sources_of(read_mapping(file), file))
             except InvalidConfig as error:
-                problems.append(f"the catalog file {file} cannot be read: {error}")
+                problems.append(f"the file {file} cannot be read: {error}")
                 continue
             for source in sources:
                 first = found.setdefault(source.name, source)
@@ -346,7 +346,7 @@ class MergedCatalog(Discovered):
             found = catalog.look()
             merged.unlisted |= found.unlisted - merged.openers.keys()
             merged.openers |= {name: opener for name, opener in found.openers.items() if name not in merged.openers}
-            merged.problems += found.problems
+            merged.problems += [problem for problem in found.problems if problem not in merged.problems]
         return merged
 
     def searched(self) -> str:

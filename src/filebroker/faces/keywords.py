@@ -1,6 +1,6 @@
 """The keywords of a search at the prompt: which of them are times, which ask for a field, and which are a query."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from filebroker.cataloging.fields import WithField
@@ -44,3 +44,18 @@ def narrowed(runs: Runs, keywords: Mapping[str, Any]) -> Runs:
     if not isinstance(data_key, str):
         raise InvalidQuery(f"data_key is of type {type(data_key).__name__}; give the name of one field")
     return WithField(runs, data_key)
+
+
+def narrowed_by(runs: Runs, searches: Iterable[Mapping[str, Any]]) -> Runs:
+    """Give the runs that answer to all of several searches, each given by its keywords.
+
+    Parameters
+    ----------
+    runs
+        The runs that are searched.
+    searches
+        As for `narrowed`.
+    """
+    for search in searches:
+        runs = narrowed(runs, search)
+    return runs

@@ -8,6 +8,7 @@ from filebroker.assets.places import resolved
 from filebroker.cataloging.catalog import Catalog
 from filebroker.cataloging.runs import Runs
 from filebroker.faces.elsewhere import Elsewhere
+from filebroker.faces.keywords import narrowed_by
 from filebroker.faces.transforms import parse_transforms
 from filebroker.ground import config as configs
 from filebroker.ground.cautions import warn
@@ -131,6 +132,11 @@ def opened(config: Config, auto_register: bool = True, kind: "type[Broker] | Non
 
 
 def _runs(config: Config) -> Runs:
+    """Give the runs of a configuration: all of its catalog's, or those that its searches find."""
+    return narrowed_by(_all_runs(config), config.searches)
+
+
+def _all_runs(config: Config) -> Runs:
     if (store := config.store) is not None:
         warn(store.explain(config.label), FilebrokerWarning)
         return Elsewhere(store, config.label)

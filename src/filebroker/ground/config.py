@@ -7,18 +7,19 @@ A configuration says where a catalog is::
     storage_options: {anon: true}    # arguments of the fsspec filesystem
     read_only: true
 
-An Intake catalog whose sources have the driver ``filebroker`` serves as well; each source is a name.
+An Intake catalog whose sources have the driver ``filebroker`` serves as well; each source is a name.  Those of
+Intake's own directories count too.
 """
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from filebroker.ground.cautions import warn
 from filebroker.ground.errors import ConfigNotFound, FilebrokerWarning, InvalidConfig
-from filebroker.ground.intake_files import sources_of
+from filebroker.ground.intake_files import catalog_files, sources_of
 from filebroker.ground.settings import Config
 from filebroker.ground.yaml_files import files_in, read_mapping
 
@@ -41,7 +42,7 @@ def search_path() -> list[str]:
     """List the directories in which configurations are looked for, the first wins.
 
     They are filebroker's own (``~/.config/filebroker``, ``etc/filebroker`` of this Python), then
-    databroker's, then the one that comes with filebroker.
+    databroker's, then the file that comes with filebroker.
     """
     import platformdirs
 
@@ -58,20 +59,20 @@ def search_path() -> list[str]:
         platformdirs.user_config_dir("filebroker", appauthor=False),
         os.path.join(sys.prefix, "etc", "filebroker"),
         *databroker,
-        str(_shipped_catalogs()),
+        _shipped(),
     ]
 
 
-def _shipped_catalogs() -> Path:
-    """Give the directory of the catalogs that come with filebroker, installed or in its source tree."""
+def _shipped() -> str:
+    """Give the file of the catalog that comes with filebroker, installed or in its source tree."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "shipped" / "catalogs"
-    return installed if installed.is_dir() else package.parents[1] / "catalogs"
+    return str((installed if installed.is_dir() else package.parents[1] / "catalogs") / "example.yml")
 
 
 def is_shipped(file: str) -> bool:
     """Tell whether a configuration came with filebroker."""
-    return file.startswith(str(_shipped_catalogs()))
+    return file == _shipped()
 
 
 def list_configs(paths: Sequence[str] | None = None) -> list[str]:
@@ -131,7 +132,7 @@ def survey(paths: Sequence[str] | None = None) -> tuple[dict[str, Config], list[
         What is wrong with which file.
     """
     configs, unreadable = _read_all(paths)
-    problems = [f"the configuration {file} cannot be read: {problem}" for file, problem in unreadable]
+    problems = [f"the file {file} cannot be read: {problem}" for file, problem in unreadable]
     found: dict[str, Config] = {}
     for config in configs:
         first = found.setdefault(config.name, config)
@@ -193,8 +194,8 @@ def find(name: str, paths: Sequence[str] | None = None) -> Config:
     known = ", ".join(sorted({config.name for config in configs} - _unlisted()))
     raise ConfigNotFound(
         f"no catalog is named {wanted!r}: there is no {wanted}.yml in\n{places}\n"
-        f"The names known are {known or 'none'}. To add one, write a file {wanted}.yml in the "
-        "first of these directories, with a line such as 'path: /data/beamtime'"
+        f"The names known are {known or 'none'}. To add one, use 'filebroker config add', or "
+        f"write a file {wanted}.yml in the first of these directories, with a line such as 'path: /data/beamtime'"
     )
 
 
@@ -207,16 +208,25 @@ def _read_all(paths: Sequence[str] | None) -> tuple[list[Config], list[tuple[str
     """Give every configuration, those of the first directory first, and what is wrong with which file."""
     configs: list[Config] = []
     problems: list[tuple[str, str]] = []
-    for directory in search_path() if paths is None else paths:
-        for file in files_in(directory):
-            try:
-                configs += _read(file)
-            except InvalidConfig as error:
-                problems.append((file, str(error)))
+    for file, is_intakes in _files(paths):
+        try:
+            configs += _read(file, is_intakes)
+        except InvalidConfig as error:
+            problems.append((file, str(error)))
     return configs, problems
 
 
-def _read(file: str) -> list[Config]:
+def _files(paths: Sequence[str] | None) -> Iterator[tuple[str, bool]]:
+    """Give the files of configurations, and whether each is one of Intake's; the shipped one comes last."""
+    usual = search_path()
+    for directory in usual[:-1] if paths is None else paths:
+        yield from ((file, False) for file in files_in(directory))
+    if paths is None:
+        yield from ((file, True) for file in catalog_files()[0])
+        yield usual[-1], False
+
+
+def _read(file: str, is_intakes: bool) -> list[Config]:
     """Give the configurations of one file: the file itself, or the sources of an Intake catalog that are ours.
 
     Raises
@@ -225,6 +235,6 @@ def _read(file: str) -> list[Config]:
         It is no YAML, or holds no mapping.
     """
     content = read_mapping(file)
-    if isinstance(content.get("sources"), dict):
+    if is_intakes or isinstance(content.get("sources"), dict):
         return [source.config for source in sources_of(content, file) if source.config is not None]
     return [Config(Path(file).stem, file, content)]

@@ -10,12 +10,22 @@ from typing import Any
 
 from filebroker.ground.errors import InvalidConfig
 from filebroker.ground.settings import Config
-from filebroker.ground.yaml_files import ENDINGS, files_in, read_mapping
+from filebroker.ground.yaml_files import files_in, read_mapping
 
 #: The driver of a source that is a catalog of ours.
 DRIVER = "filebroker"
-#: What Intake puts in the place of ``{{ CATALOG_DIR }}`` and ``{{ env(NAME) }}``.
-_TEMPLATE = re.compile(r"\{\{\s*(?:(?P<directory>CATALOG_DIR)|env\(\s*[\"']?(?P<variable>\w+)[\"']?\s*\))\s*\}\}")
+#: The class of that driver.
+_CLASS = "filebroker.intake.catalogs.IntakeCatalog"
+#: What Intake fills in: ``{{ CATALOG_DIR }}``, ``{{ env(NAME) }}``, ``{{ name }}`` of a parameter, and what `escaped`
+#: writes.
+_TEMPLATE = re.compile(
+    r"\{\{\s*(?:env\(\s*[\"']?(?P<variable>\w+)[\"']?\s*\)|(?P<name>[A-Za-z_]\w*)|\"(?P<text>\{|!|\\n|\\r)\")\s*\}\}"
+)
+#: What begins something that Intake would run, or is lost on the way through its templates.
+_ACTIVE = re.compile(r"\{(?=[{%#\r]|\n\Z)|\r|\n\Z|!(?=template )")
+#: How a string in a template writes it.
+_WRITTEN = {"{": "{", "!": "!", "\n": "\\n", "\r": "\\r"}
+_READ = {written: text for text, written in _WRITTEN.items()}
 #: What separates directories in INTAKE_PATH: not the colon of a URL.
 _SEPARATOR = re.compile(";" if os.name == "nt" else r":(?!//)")
 
@@ -67,15 +77,15 @@ def catalog_search_path() -> tuple[str, str]:
     return platformdirs.user_data_dir("intake", "intake"), environment
 
 
-def catalog_files() -> tuple[list[str], list[str]]:
-    """List the YAML files on Intake's search path, those of the first directory first.
+def catalog_places() -> tuple[list[str], list[str]]:
+    """List where Intake's catalog files are looked for, the first wins.
 
     Returns
     -------
-    files : list of str
-        The files.
+    places : list of str
+        Directories, or files.
     problems : list of str
-        What could not be looked through, and why.
+        What is not looked through, and why.
     """
     problems = []
     try:
@@ -88,9 +98,22 @@ def catalog_files() -> tuple[list[str], list[str]]:
         if "://" in place:
             problems.append(f"{place} is not looked through: catalog files are read from local directories")
             continue
-        local = os.path.expanduser(place)
-        found += [local] if local.endswith(ENDINGS) else files_in(local)
+        found.append(os.path.expanduser(place))
     return list(dict.fromkeys(found)), problems
+
+
+def catalog_files() -> tuple[list[str], list[str]]:
+    """List the YAML files on Intake's search path, those of the first directory first.
+
+    Returns
+    -------
+    files : list of str
+        The files.
+    problems : list of str
+        What could not be looked through, and why.
+    """
+    places, problems = catalog_places()
+    return list(dict.fromkeys(file for place in places for file in files_in(place))), problems
 
 
 def _added_places() -> list[str]:
@@ -119,14 +142,21 @@ def sources_of(content: Mapping[str, Any], file: str) -> Iterator[Source]:
     sources = content.get("sources")
     for name, source in sources.items() if isinstance(sources, Mapping) else ():
         if isinstance(source, Mapping):
-            driver = str(source.get("driver"))
+            driver = _driver(source.get("driver"))
             yield Source(str(name), driver, file, _config(str(name), source, file) if driver == DRIVER else None)
+
+
+def _driver(given: Any) -> str:
+    """Give the name of a driver, which Intake writes in a list or as that of its class as well."""
+    name = str(given[0] if isinstance(given, list) and given else given)
+    return DRIVER if name == _CLASS else name
 
 
 def _config(name: str, source: Mapping[str, Any], file: str) -> Config:
     """Translate a source of ours."""
     given = source.get("args")
-    arguments = _filled_in(dict(given) if isinstance(given, Mapping) else {}, os.path.dirname(os.path.abspath(file)))
+    known = {"CATALOG_DIR": os.path.dirname(os.path.abspath(file))} | _defaults(source.get("parameters"))
+    arguments = _filled_in(dict(given) if isinstance(given, Mapping) else {}, known)
     url = arguments.pop("url", None)
     if url is not None:
         arguments["path"] = url
@@ -137,14 +167,47 @@ def _config(name: str, source: Mapping[str, Any], file: str) -> Config:
     return Config(name, file, arguments)
 
 
-def _filled_in(value: Any, directory: str) -> Any:
-    """Put the file's directory, and variables of the environment, in the place of Intake's templates."""
+def _defaults(parameters: Any) -> dict[str, str]:
+    """Give the parameters of a source, which its users may choose in Intake, as they are by default."""
+    given = parameters.items() if isinstance(parameters, Mapping) else ()
+    return {str(name): str(item.get("default", "")) for name, item in given if isinstance(item, Mapping)}
+
+
+def _filled_in(value: Any, known: Mapping[str, str]) -> Any:
+    """Put what is known, and variables of the environment, in the place of Intake's templates."""
     if isinstance(value, str):
-        return _TEMPLATE.sub(
-            lambda found: directory if found["directory"] else os.environ.get(found["variable"], ""), value
-        )
+        return _TEMPLATE.sub(lambda found: _filling(found, known), value)
     if isinstance(value, Mapping):
-        return {key: _filled_in(item, directory) for key, item in value.items()}
+        return {key: _filled_in(item, known) for key, item in value.items()}
     if isinstance(value, list):
-        return [_filled_in(item, directory) for item in value]
+        return [_filled_in(item, known) for item in value]
     return value
+
+
+def _filling(found: re.Match[str], known: Mapping[str, str]) -> str:
+    """Give what takes the place of a template; one that means nothing to us stays as it is."""
+    if found["variable"]:
+        return os.environ.get(found["variable"], "")
+    if found["text"]:
+        return _READ[found["text"]]
+    return known.get(found["name"], found[0])
+
+
+def escaped(value: Any) -> Any:
+    """Write a value so that it comes out of Intake's templates as it went in.
+
+    Parameters
+    ----------
+    value
+        Strings, and mappings and lists of them; anything else is given back.
+
+    Examples
+    --------
+    >>> print(escaped("{{ shell('id') }}"))
+    {{ "{" }}{ shell('id') }}
+    """
+    if isinstance(value, str):
+        return _ACTIVE.sub(lambda found: f'{{{{ "{_WRITTEN[found[0]]}" }}}}', value)
+    if isinstance(value, Mapping):
+        return {key: escaped(item) for key, item in value.items()}
+    return [escaped(item) for item in value] if isinstance(value, list | tuple) else value

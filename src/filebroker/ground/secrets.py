@@ -60,6 +60,26 @@ def values(options: Mapping[str, Any]) -> list[str]:
     return sorted({text for text in [*texts, *words] if len(text) >= _SHORTEST}, key=len, reverse=True)
 
 
+def shareable(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Give options without what may be a credential, to be written down.
+
+    Strings are left out, but for those that are known to be harmless and the names of environment variables.
+
+    Examples
+    --------
+    >>> shareable({"key": "AKIA", "secret": {"env": "SECRET"}, "anon": False, "profile": "hall-a"})
+    {'secret': {'env': 'SECRET'}, 'anon': False, 'profile': 'hall-a'}
+    """
+    kept: dict[str, Any] = {}
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            inner = dict(value) if value.keys() == {"env"} else shareable(value)
+            kept |= {key: inner} if inner else {}
+        elif value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and key in _OPEN):
+            kept[key] = value
+    return kept
+
+
 def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         for key, item in value.items():

@@ -16,7 +16,7 @@ _KINDS: dict[str, tuple[type, str]] = {
     "root_map": (Mapping, "{/old/place: /new/place}"),
     "transforms": (Mapping, "{start: 'my_package.my_function'}"),
 }
-_KEYS = frozenset({"description", "path", "api_version", *_KINDS})
+_KEYS = frozenset({"description", "path", "api_version", "search", "limit", "labels", *_KINDS})
 #: How a catalog is given: as databroker's version 0 and 1 did, or as a catalog of version 2.
 _API_VERSIONS = (0, 1, 2)
 
@@ -157,6 +157,22 @@ class Config:
         return dict(self._value("transforms"))
 
     @property
+    def searches(self) -> list[dict[str, Any]]:
+        """The searches that all runs of the catalog answer, each by its keywords at the prompt.
+
+        Raises
+        ------
+        InvalidConfig
+            They are no searches.
+
+        Examples
+        --------
+        >>> Config("lab6", None, {"search": "LaB6"}).searches
+        [{'text_search': 'LaB6'}]
+        """
+        return searches(self.content.get("search"), self.label)
+
+    @property
     def api_version(self) -> int:
         """0 or 1 for a Broker, 2 for its version 2 face.
 
@@ -183,6 +199,40 @@ class Config:
         if not isinstance(value, kind):
             raise InvalidConfig(f"{self.label} has {key}: {value!r:.200}; write for example '{key}: {example}'")
         return value
+
+
+def searches(given: Any, label: str) -> list[dict[str, Any]]:
+    """Give searches as they stand in a configuration by the keywords that each of them has at the prompt.
+
+    Parameters
+    ----------
+    given
+        Words; a mapping of keywords; a list of both, which all have to be answered; or nothing.
+    label
+        What to call the configuration in a message.
+
+    Raises
+    ------
+    InvalidConfig
+        It is none of these.
+
+    Examples
+    --------
+    >>> searches(["LaB6", {"plan_name": "scan", "since": "2026-11"}], "lab6.yml")
+    [{'text_search': 'LaB6'}, {'plan_name': 'scan', 'since': '2026-11'}]
+    """
+    found: list[dict[str, Any]] = []
+    for item in given if isinstance(given, list | tuple) else [given]:
+        if isinstance(item, Mapping) and all(isinstance(key, str) for key in item):
+            found.append(dict(item))
+        elif isinstance(item, str):
+            found.append({"text_search": item})
+        elif item is not None:
+            raise InvalidConfig(
+                f"{label} has the search {item!r:.200}; write for example 'search: LaB6', or "
+                "'search: {plan_name: scan, since: 2026-11}'"
+            )
+    return [search for search in found if search not in ({}, {"text_search": ""})]
 
 
 def _expanded(path: str) -> str:

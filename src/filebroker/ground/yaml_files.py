@@ -11,6 +11,8 @@ ENDINGS = (".yml", ".yaml")
 def files_in(directory: str) -> list[str]:
     """List the YAML files of a directory, sorted; a directory that cannot be listed has none.
 
+    A YAML file is given itself.
+
     Examples
     --------
     >>> files_in("/no/such/directory")
@@ -18,6 +20,8 @@ def files_in(directory: str) -> list[str]:
     """
     try:
         names = sorted(os.listdir(directory))
+    except NotADirectoryError:
+        return [directory] if directory.endswith(ENDINGS) else []
     except OSError:
         return []  # most of the directories that may hold configurations exist nowhere
     return [os.path.join(directory, name) for name in names if name.endswith(ENDINGS)]
