@@ -232,7 +232,7 @@ def test_without_a_verb_the_help_is_printed(capsys: pytest.CaptureFixture) -> No
 def test_every_verb_says_what_it_does(capsys: pytest.CaptureFixture) -> None:
     main([])
     verbs = re.findall(r"^    (\w+)  ", capsys.readouterr().out, re.MULTILINE)
-    assert verbs == ["demo", "ls", "show", "table", "keys", "refresh", "reindex", "upload", "cache"]
+    assert verbs == ["demo", "ls", "show", "table", "keys", "refresh", "reindex", "config", "upload", "cache"]
     for verb in verbs:
         with pytest.raises(SystemExit):
             main([verb, "--help"])

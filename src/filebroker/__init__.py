@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         list_configs as list_configs,
         lookup_config as lookup_config,
     )
+    from filebroker.ground.registration import add_config as add_config, remove_config as remove_config
 
 # Where each public name comes from.  They are imported when first used, so that "import filebroker" and
 # the command line cost next to nothing.
@@ -62,6 +63,7 @@ _MODULES = {
     "filebroker.finding.search": ("Explanation",),
     "filebroker.finding.survey": ("Survey",),
     "filebroker.ground.config": ("describe_configs", "list_configs", "lookup_config"),
+    "filebroker.ground.registration": ("add_config", "remove_config"),
     "filebroker.ground.errors": (
         *("FilebrokerError", "InvalidDocument", "UnstorableValue", "UnknownDocumentName", "UnknownRun"),
         *("DuplicateDocument", "RunNotFound", "NotEnoughRuns", "AmbiguousPrefix", "InvalidLookup", "InvalidKey"),

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from filebroker import __version__
-from filebroker.faces import cli_stores
+from filebroker.faces import cli_config, cli_stores
 from filebroker.faces.terminal import CATALOG, open_catalog, say, sentence
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ examples:
   filebroker show example -1                 the newest run
   filebroker table /data/beamtime 42         the table of the run with scan_id 42
   filebroker ls s3://bucket/beamtime         the runs in a bucket
+  filebroker config add hall_a /data/hall_a  a name for a catalog
   filebroker upload                          what was recorded for a store here and is not there yet
   filebroker cache                           what is kept here of the files of stores
 
@@ -156,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     add("keys", _keys, "list the metadata keys that runs can be searched by")
     add("refresh", _refresh, "find runs that were copied into a catalog, or removed from it, by hand")
     add("reindex", _reindex, "make a catalog's list of runs and its index anew from its runs")
+    cli_config.add_verbs(verbs)
     cli_stores.add_verbs(verbs)
     return parser
 
