@@ -6,17 +6,25 @@ VENV ?= .venv
 DATABROKER_VENV ?= .venv-databroker
 BIN = $(VENV)/bin
 
-.PHONY: demo test bench bench-finding bench-databroker bench-stores test-ceph example clean
+.PHONY: demo test test-all test-intake bench bench-finding bench-databroker bench-stores test-ceph example clean
 
 demo: $(VENV)/installed
 	@$(BIN)/filebroker demo
 
+# The two parts run beside each other.
 test: $(VENV)/installed-test
+	$(MAKE) --jobs=2 test-all test-intake
+
+test-all: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+# Intake 0.6.4, 0.7.0 and 2.0.9 on Python 3.11 and 3.13, each in an environment of its own.
+test-intake: $(VENV)/installed-test
+	$(BIN)/python tests/intake_matrix.py
 
 bench: $(VENV)/installed-test
 	$(BIN)/python benchmarks/run.py
@@ -60,4 +68,4 @@ $(DATABROKER_VENV)/installed: Makefile
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DATABROKER_VENV)
+	rm -rf $(VENV) $(DATABROKER_VENV) .venv-intake

@@ -1,0 +1,323 @@
+"""A run as a catalog of its streams: the driver ``filebroker_run``."""
+
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from intake.catalog.base import Catalog
+from intake.source.base import NoEntry
+
+from filebroker import __version__
+from filebroker.faces.bluesky_run import BlueskyRun
+from filebroker.faces.header import Header
+from filebroker.ground.errors import FilebrokerError, UnknownStream
+from filebroker.ground.texts import printable
+from filebroker.intake import labels
+from filebroker.intake.entries import Entries
+from filebroker.intake.places import run_key
+from filebroker.intake.sources import Reproducible
+from filebroker.intake.streams import IntakeStream
+
+if TYPE_CHECKING:
+    from filebroker.cataloging.run import Run
+    from filebroker.faces.broker import Broker
+
+_OPTIONS = frozenset(
+    {"url", "path", "run", "storage_options", "handlers", "handler_registry", "root_map", "transforms"}
+    | {"name", "description", "metadata"}
+)
+
+
+class IntakeRun(Reproducible, Catalog):  # type: ignore[misc]
+    """The streams of a run by name, as a catalog of Intake.
+
+    Parameters
+    ----------
+    url
+        The directory or URL of the run's catalog.
+    run
+        The run: a uid or the beginning of one, a scan_id, or a negative number that counts from the newest run.
+    storage_options, handlers, root_map, transforms, path, handler_registry, name, description, metadata, **intakes
+        As for `IntakeCatalog`.
+
+    Raises
+    ------
+    InvalidConfig
+        The arguments cannot be understood.
+
+    Examples
+    --------
+    >>> import intake
+    >>> run = intake.open_filebroker_run("sample_data/example", run=-1)
+    >>> list(run), run.metadata["start"]["plan_name"]
+    (['baseline', 'primary'], 'scan')
+    """
+
+    name = driver = "filebroker_run"
+    version = __version__
+    container = "catalog"
+    partition_access = False
+    _is_made = False
+
+    def __init__(
+        self,
+        url: str | os.PathLike[str] | None = None,
+        run: str | int | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        handlers: Mapping[str, Any] | None = None,
+        root_map: Mapping[str, str] | None = None,
+        transforms: Mapping[str, Any] | None = None,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        handler_registry: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        description: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **intakes: Any,
+    ) -> None:
+        self.take_place(
+            path if url is None else url,
+            metadata,
+            storage_options=storage_options,
+            handlers=handlers or handler_registry,
+            root_map=root_map,
+            transforms=transforms,
+        )
+        self._key = run_key(run)
+        intakes.setdefault("ttl", 60)
+        super().__init__(name=name or str(run), description=description, **intakes)
+        self.storage_options = self.place.storage_options
+        self._is_made = True
+
+    @classmethod
+    def options(cls) -> frozenset[str]:
+        """Name the arguments that a run can be made of."""
+        return _OPTIONS
+
+    def own_arguments(self) -> dict[str, Any]:
+        """Give the arguments besides those of the place."""
+        return {"run": self._key}
+
+    # -- the run
+
+    def hold(self, broker: "Broker", run: "Run | None") -> None:
+        """Take what was opened already: the broker, and the run if it was found."""
+        self.__dict__.update({"_broker": broker} if run is None else {"_broker": broker, "_run": run})
+
+    @cached_property
+    def _broker(self) -> "Broker":
+        return self.place.shared_broker()
+
+    @cached_property
+    def _run(self) -> "Run":
+        return labels.find(self._broker.runs, self._key)
+
+    @property
+    def uid(self) -> str:
+        """The run's unique id.
+
+        Examples
+        --------
+        >>> import intake
+        >>> intake.open_filebroker_run("sample_data/example", run=22).uid
+        '0a00d92c-...'
+        """
+        return self._run.uid
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The documents ``start`` and ``stop``, None while there is none, as they were recorded; and what was given.
+
+        Examples
+        --------
+        >>> import intake
+        >>> intake.open_filebroker_run("sample_data/example", run=22).metadata["stop"]["exit_status"]
+        'success'
+        """
+        if not self._is_made:  # Intake 2 asks for it at once
+            return self.given_metadata
+        documents = {key: None if doc is None else dict(doc) for key, doc in self.v2.metadata.items()}
+        return {**self.given_metadata, **documents}
+
+    @metadata.setter
+    def metadata(self, value: Mapping[str, Any] | None) -> None:
+        # Intake sets it when a source is made, and there it is known already.
+        if self._is_made:
+            self.given_metadata = dict(value or {})
+
+    @property
+    def v1(self) -> Header:
+        """The run as databroker's version 1 had it: ``v1.table()``.
+
+        Examples
+        --------
+        >>> import intake
+        >>> intake.open_filebroker_run("sample_data/example", run=22).v1.table().shape
+        (11, 4)
+        """
+        return Header(self._broker, self._run)
+
+    @property
+    def v2(self) -> BlueskyRun:
+        """The run as databroker's version 2 had it: ``v2.primary.read()`` is an xarray dataset.
+
+        Examples
+        --------
+        >>> import intake
+        >>> dict(intake.open_filebroker_run("sample_data/example", run=22).v2.primary.read().sizes)
+        {'time': 11}
+        """
+        return BlueskyRun(self._broker, self._run)
+
+    # -- the streams
+
+    def _stream(self, name: Any) -> IntakeStream:
+        """Give a stream."""
+        if name not in self._run.stream_names:
+            raise UnknownStream(f"run {self.uid!r} has no stream {name!r:.100}; it has {self._run.stream_names}")
+        stream = IntakeStream(run=self._key, stream=name, **self.place.arguments())
+        stream.hold(self._broker, self._run)
+        stream.cat = stream.catalog_object = self
+        return stream
+
+    def __getitem__(self, key: Any) -> IntakeStream:
+        """Give a stream by its name.
+
+        Raises
+        ------
+        UnknownStream
+            The run has none of that name.
+        """
+        return self._stream(key[0] if isinstance(key, tuple | list) and len(key) == 1 else key)
+
+    def __getattr__(self, name: str) -> IntakeStream:
+        if name == "entry":
+            raise NoEntry("this was not made from a catalog entry")
+        if hasattr(type(self), name):  # a property of that name met an AttributeError, which tells more
+            found: IntakeStream = object.__getattribute__(self, name)
+            return found
+        if name.startswith("_") or not self._is_made:
+            raise AttributeError(f"an IntakeRun has no {name!r}")
+        return self[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._run.stream_names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._run.stream_names)
+
+    def __len__(self) -> int:
+        return len(self._run.stream_names)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def keys(self) -> Iterator[str]:
+        """Give the names of the streams.
+
+        Examples
+        --------
+        >>> import intake
+        >>> list(intake.open_filebroker_run("sample_data/example", run=22).keys())
+        ['baseline', 'primary']
+        """
+        return iter(self)
+
+    def values(self) -> Iterator[IntakeStream]:
+        """Give the streams.
+
+        Examples
+        --------
+        >>> import intake
+        >>> [len(stream.read()) for stream in intake.open_filebroker_run("sample_data/example", run=22).values()]
+        [2, 11]
+        """
+        return map(self._stream, self)
+
+    def items(self) -> Iterator[tuple[str, IntakeStream]]:
+        """Give names and streams.
+
+        Examples
+        --------
+        >>> import intake
+        >>> dict(intake.open_filebroker_run("sample_data/example", run=22).items())["primary"]
+        <IntakeStream 'primary' of run 22: det, motor, motor_setpoint>
+        """
+        return ((name, self._stream(name)) for name in self)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *self})
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self)
+
+    def walk(self, sofar: dict[str, Any] | None = None, prefix: Any = None, depth: object = None) -> dict[str, Any]:
+        """Give the entries of the streams by their dotted names.
+
+        Parameters
+        ----------
+        sofar
+            What was found in other catalogs, which they are added to.
+        prefix
+            The names that lead here.
+        depth
+            Passed over.
+
+        Examples
+        --------
+        >>> import intake
+        >>> list(intake.open_filebroker_run("sample_data/example", run=22).walk())
+        ['baseline', 'primary']
+        """
+        found = {} if sofar is None else sofar
+        found.update({".".join([*(prefix or ()), name]): entry for name, entry in self._entries.items()})
+        return found
+
+    # -- what Intake asks
+
+    def discover(self) -> dict[str, Any]:
+        """Tell what this is.
+
+        Examples
+        --------
+        >>> import intake
+        >>> list(intake.open_filebroker_run("sample_data/example", run=22).discover()["metadata"])
+        ['start', 'stop']
+        """
+        return {"container": "catalog", "shape": None, "dtype": None, "metadata": self.metadata}
+
+    def __repr__(self) -> str:
+        try:
+            return repr(self._run).replace("<Run", "<IntakeRun", 1)
+        except FilebrokerError as error:  # to look at a run is no mistake
+            return printable(f"<IntakeRun {self._key!r} of {self.place.url}: {error}>")
+
+    def _make_entries_container(self) -> Entries:
+        return Entries(self.items, lambda: len(self), self._stream)
+
+    def _load(self) -> None:
+        """Do nothing: the run is looked for when it is asked for."""
+
+    def force_reload(self) -> None:
+        """Look for the run anew when it is next asked for.
+
+        Examples
+        --------
+        >>> import intake
+        >>> intake.open_filebroker_run("sample_data/example", run=-1).force_reload()
+        """
+        self.__dict__.pop("_run", None)
+
+    reload = force_reload
+
+    def serialize(self) -> str:
+        """Give a catalog file that has this run as its only source; credentials are left out.
+
+        Examples
+        --------
+        >>> import intake
+        >>> "run: 22" in intake.open_filebroker_run("sample_data/example", run=22).serialize()
+        True
+        """
+        return self.yaml()

@@ -1,0 +1,179 @@
+"""What all sources of ours have in common: each is what it was made of."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Self
+
+from filebroker.ground.errors import InvalidConfig
+from filebroker.ground.intake_files import escaped
+from filebroker.intake.places import Place, place_of
+
+
+class Reproducible:
+    """A source that can be made again, here or elsewhere, of its arguments.
+
+    Two of them are equal if their arguments are.  They are pickled by these, with credentials, because others have to
+    reach the same store.  What is shown or written as YAML has no credentials in it.
+    """
+
+    driver: str
+    container: str
+    name: str | None
+    description: str | None
+    #: What was given as metadata.
+    given_metadata: dict[str, Any]
+    place: Place
+    _entry: Any = None
+    cat: Any = None
+
+    # Intake 0 keeps copies of sources; those of runs that have not changed would be of no use.
+    has_been_persisted = False
+    is_persisted = False
+    # What Intake asks of entries: in the place of one stands a source where a catalog was made of sources.
+    _user_parameters: Any = ()
+    # Else Jupyter shows the YAML of the source in place of its repr.
+    _ipython_display_ = None
+
+    @property
+    def _container(self) -> str:
+        return self.container
+
+    def take_place(self, url: Any, metadata: Mapping[str, Any] | None, **options: Mapping[str, Any] | None) -> None:
+        """Take what is given to all sources alike.
+
+        Parameters
+        ----------
+        url
+            The directory or URL of the catalog.
+        metadata
+            For people; what Intake adds of the place of the catalog file is what relative paths are relative to.
+        **options
+            As for `places.place_of`.
+
+        Raises
+        ------
+        InvalidConfig
+            The arguments cannot be understood.
+        """
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise InvalidConfig(f"the source has metadata of type {type(metadata).__name__}; it is a mapping")
+        self.given_metadata = dict(metadata or {})
+        self.place = place_of(url, self.given_metadata.pop("catalog_dir", None), **options)
+
+    def own_arguments(self) -> dict[str, Any]:
+        """Give the arguments besides those of the place; those left out are as they are by default."""
+        raise NotImplementedError
+
+    def arguments(self, *, secrets: bool = True) -> dict[str, Any]:
+        """Give all arguments that make the same source again.
+
+        Parameters
+        ----------
+        secrets
+            Also give what in the storage options may be a credential.
+        """
+        return {**self.place.arguments(secrets=secrets), **self.own_arguments()}
+
+    @property
+    def _identity(self) -> str:
+        # Not the arguments themselves: among them may be credentials, and dask shows this.
+        written = json.dumps(self.arguments(), sort_keys=True, default=repr)
+        return hashlib.sha256(written.encode()).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._identity == getattr(other, "_identity", None)
+
+    def __hash__(self) -> int:
+        return hash((type(self).__name__, self._identity))
+
+    def __dask_tokenize__(self) -> tuple[str, str]:
+        """Give dask what distinguishes the source, without looking at its runs."""
+        return type(self).__name__, self._identity
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The state of Intake's GUI is made of these.
+        return {"cls": f"{type(self).__module__}.{type(self).__qualname__}", "args": [], "kwargs": self.arguments()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made, (type(self), self.arguments(), self.name, self.description, self.given_metadata)
+
+    def again(self, **changes: Any) -> Self:
+        """Make the source again with other arguments.
+
+        Parameters
+        ----------
+        **changes
+            The arguments that are to be others.
+        """
+        made: Self = _made(
+            type(self), {**self.arguments(), **changes}, self.name, self.description, self.given_metadata
+        )
+        return made
+
+    def configure_new(self, **arguments: Any) -> Any:
+        """Give the source with other arguments, itself if there are none.
+
+        Parameters
+        ----------
+        **arguments
+            Those of the driver; or, if the source stands in a catalog file, of its user parameters.
+        """
+        if not arguments:
+            return self
+        if self._entry is not None and not arguments.keys() <= self.options():
+            return self._entry(**arguments)
+        return self.again(**arguments)
+
+    get = __call__ = configure_new
+
+    @classmethod
+    def options(cls) -> frozenset[str]:
+        """Name the arguments that such a source can be made of."""
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        """Tell what this is, as an entry of a catalog does; credentials are left out."""
+        return {
+            **{"name": self.name, "container": self.container, "plugin": [self.driver], "driver": [self.driver]},
+            **{"description": self.description or "", "direct_access": "allow", "user_parameters": []},
+            **{"metadata": self.given_metadata, "args": self.arguments(secrets=False)},
+        }
+
+    def _yaml(self, *_: Any, **__: Any) -> dict[str, Any]:
+        # Strings out of documents, uids for example, must not become templates when this is read.
+        metadata, arguments = escaped(self.given_metadata), escaped(self.arguments(secrets=False))
+        described = {"driver": self.driver, "description": self.description or "", "metadata": metadata}
+        # Intake 0.6 takes the name of a source for a template as well, and there nothing can be escaped.
+        name = self.name if self.name and escaped(self.name) == self.name else self.driver
+        return {"sources": {name: {**described, "args": arguments}}}
+
+    @property
+    def _captured_init_kwargs(self) -> dict[str, Any]:
+        """What Intake writes of the source when it writes the catalog that the source was put into."""
+        ((name, described),) = self._yaml()["sources"].items()
+        return {"name": name, **described}
+
+    @_captured_init_kwargs.setter
+    def _captured_init_kwargs(self, arguments: object) -> None:
+        # Intake keeps the arguments of every source, credentials included.  We keep our own.
+        pass
+
+    def yaml(self, *_: Any, **__: Any) -> str:
+        """Give the source as a catalog file with nothing else in it; credentials are left out."""
+        import yaml
+
+        text: str = yaml.safe_dump(self._yaml(), sort_keys=False, allow_unicode=True)
+        return text
+
+
+def _made(
+    kind: type[Any],
+    arguments: dict[str, Any],
+    name: str | None,
+    description: str | None,
+    metadata: dict[str, Any],
+) -> Any:
+    made = kind(**arguments, metadata=dict(metadata))
+    made.name, made.description = name, description
+    return made
