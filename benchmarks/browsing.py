@@ -1,7 +1,7 @@
 """Measure browsing with Intake among many runs: ``python benchmarks/browsing.py [name ...] [--runs 100 10000]``."""
 
 import argparse
-import json
+import gc
 import multiprocessing
 import os
 import pickle
@@ -20,18 +20,20 @@ import pandas  # noqa: F401 - what is first read in a new process is not to brin
 import yaml
 from dask.base import tokenize
 
-import filebroker.intake.catalogs
-import startdocs
 from crowd import Crowd
 from filebroker import Broker
 from finding import Caches, Line, Measured, made, probe
 from measure import fresh, grid, machine
+from probes import _resident
 
+#: CPU seconds of ours and at the prompt.
+Pair = tuple[float, float | None]
 _AGAIN = 5
-_ROUNDS = 5
 #: So many runs Intake can still be given one entry each for; it takes long.
 _STATIC = 3_000
 _PROBE = "import json, sys, browsing; print(json.dumps(getattr(browsing, sys.argv[1])(*sys.argv[2:])))"
+_OPEN = "import sys, intake; intake.open_filebroker(sys.argv[1])"
+_BROKER = "import sys; from filebroker import Broker; Broker(sys.argv[1])"
 _PARENT = """
 sources:
   runs:
@@ -66,15 +68,11 @@ class Subject:
         return Broker(self.path, read_only=True)
 
     def completions(self, text: str) -> int:
-        """Press the tab key in IPython; give the number of completions."""
-        from IPython.core.completer import provisionalcompleter
-
-        shell = _shell()
-        # Only what is typed is looked up: the other would be opened before it is timed.
+        """Press the tab key after something that begins with one of these names."""
+        # What was typed has to be there; of it only what is before the first dot or bracket.
         name = text.partition(".")[0].partition("[")[0]
-        shell.user_ns[name] = getattr(self, name)
-        with provisionalcompleter():
-            return len(list(shell.Completer.completions(text, len(text))))
+        _shell().user_ns[name] = getattr(self, name)
+        return complete(text)
 
 
 @dataclass(frozen=True)
@@ -124,6 +122,14 @@ TYPED = [
     Deed("cat.recent.<tab>", lambda the: the.completions("cat.recent.")),
     Deed("cat[-1].<tab>", lambda the: the.completions("cat[-1]."), lambda the: the.completions("db[-1].")),
 ]
+BY_NAME = {deed.what: deed for deed in [*DEEDS, *TYPED]}
+
+#: What new processes run with the path of a catalog, imports included; and how the same is written at the prompt.
+PROCESSES = [
+    ("import intake", "import intake", "from filebroker import Broker"),
+    ("open_filebroker(url)", _OPEN, _BROKER),
+    ("open_filebroker(url)[-1].primary.read()", f"{_OPEN}[-1].primary.read()", f"{_BROKER}[-1].table()"),
+]
 
 
 def has_ipython() -> bool:
@@ -142,9 +148,44 @@ def _shell() -> Any:
     return InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
 
 
-def _timed(task: Callable[[Subject], object], catalog: str) -> tuple[float, float]:
-    """Do something and then again; give the CPU seconds of this thread for the first time, and later."""
+def complete(text: str) -> int:
+    """Press the tab key in IPython; give the number of completions."""
+    from IPython.core.completer import provisionalcompleter
+
+    with provisionalcompleter():
+        return len(list(_shell().Completer.completions(text, len(text))))
+
+
+def browsed(catalog: str) -> dict[str, dict[str, Pair]]:
+    """Do everything for the first time, the opening included, and again; each in a process of its own.
+
+    These are forks of this one: they have its modules, and nothing is opened in it.
+    """
+    deeds = list(DEEDS)
+    if has_ipython():
+        deeds += TYPED
+        complete("str.")  # reads what IPython itself needs
+    result: dict[str, dict[str, Pair]] = {}
+    for deed in deeds:
+        ours = _apart(deed.what, "ours", catalog)
+        prompt = (None, None) if deed.prompt is None else _apart(deed.what, "prompt", catalog)
+        result[deed.what] = dict(zip(("first", "again"), zip(ours, prompt, strict=True), strict=True))
+    return result
+
+
+def _apart(what: str, which: str, catalog: str) -> tuple[float, float]:
+    pool = multiprocessing.get_context("fork").Pool(1)
+    found: tuple[float, float] = pool.apply(_timed, (what, which, catalog))
+    pool.close()
+    pool.join()
+    return found
+
+
+def _timed(what: str, which: str, catalog: str) -> tuple[float, float]:
+    """Give the CPU seconds of the thread that asks, for the first time and later."""
+    task: Callable[[Subject], object] = getattr(BY_NAME[what], which)
     subject, seconds = Subject(catalog), []
+    gc.disable()  # else much of the first would be the copying of what the fork shares
     for _ in range(1 + _AGAIN):
         begin = time.thread_time()
         task(subject)
@@ -152,13 +193,181 @@ def _timed(task: Callable[[Subject], object], catalog: str) -> tuple[float, floa
     return seconds[0], statistics.median(seconds[1:])
 
 
-def _timed_apart(deed: Deed, ours: bool, catalog: str) -> tuple[float, float]:
-    """Time a deed in a process that has all modules of this one, and nothing opened."""
-    global _task
-    task = deed.ours if ours else deed.prompt
-    _task = task
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        found = pool.apply(_timed_task, (catalog,))
-        pool.close()
-        pool.join()
-    return found
+def weighed(catalog: str, which: str) -> float:
+    """Do everything, and give by how many bytes the process has grown."""
+    subject = Subject(catalog)
+    gc.collect()
+    before = _resident()
+    for deed in DEEDS:
+        task = getattr(deed, which)
+        if task is not None:
+            task(subject)
+    return _resident() - before
+
+
+def static_used(file: str, name: str, word: str) -> dict[str, float]:
+    """Use a catalog file that has an entry for each run."""
+    return _parts(
+        {
+            "open": lambda: intake.open_catalog(file),
+            "read": lambda: intake.open_catalog(file)[name].read(),
+            "search": lambda: len(intake.open_catalog(file).search(word)),
+        }
+    )
+
+
+def ours_used(catalog: str, word: str) -> dict[str, float]:
+    """Do the same with the catalog of all runs."""
+    file = Subject(catalog).file
+    return _parts(
+        {
+            "open": lambda: repr(intake.open_catalog(file).runs),
+            "read": lambda: intake.open_catalog(file).runs[-1].primary.read(),
+            "search": lambda: len(intake.open_catalog(file).runs.search(word)),
+        }
+    )
+
+
+def _parts(tasks: dict[str, Callable[[], object]]) -> dict[str, float]:
+    seconds = {}
+    for name, task in tasks.items():
+        begin = time.thread_time()
+        task()
+        seconds[name] = time.thread_time() - begin
+    return seconds
+
+
+# -- what is measured
+
+
+def ask(name: str, *arguments: object) -> Any:
+    """Have a new process do something."""
+    return fresh(_PROBE, name, *map(str, arguments)).json()
+
+
+def measure_deeds(crowd: Crowd) -> Iterable[Measured]:
+    """Time everything that somebody does who looks through a catalog."""
+    for what, pairs in ask("browsed", crowd.catalog).items():
+        for when, pair in pairs.items():
+            yield Measured(f"{what}, {when}", "ms", [pair])
+
+
+def measure_processes(crowd: Crowd) -> Iterable[Measured]:
+    """Time new processes, their imports included."""
+    nothing = fresh("").cpu
+    for what, ours, prompt in PROCESSES:
+        pair = (
+            fresh(ours, crowd.catalog).cpu - nothing,
+            None if prompt is None else fresh(prompt, crowd.catalog).cpu - nothing,
+        )
+        yield Measured(f"a process: {what}", "ms", [pair])
+
+
+def measure_memory(crowd: Crowd) -> Iterable[Measured]:
+    """Weigh a process that did everything once."""
+    pair = ask("weighed", crowd.catalog, "ours"), ask("weighed", crowd.catalog, "prompt")
+    yield Measured("memory over the imports, everything done", "MiB", [pair])
+
+
+def weigh_pickles(crowd: Crowd) -> str:
+    """Tell how large what is sent to other processes is."""
+    the = Subject(crowd.catalog)
+    things = {
+        "the catalog": the.cat,
+        "a search": the.cat.search("good"),
+        "a stream": the.cat[-1].primary,
+        "a Broker": the.db,
+    }
+    return "Pickled: " + ", ".join(f"{what} {len(pickle.dumps(item))} bytes" for what, item in things.items())
+
+
+def measure_static(crowd: Crowd, folder: str) -> Iterable[Measured]:
+    """Compare with Intake's own way, which is an entry for each run."""
+    file, name = os.path.join(folder, "static.yml"), make_static(crowd, folder)
+    static, ours = ask("static_used", file, name, "good"), ask("ours_used", crowd.catalog, "good")
+    for what, seconds in ours.items():
+        yield Measured(f"catalog file, {what} / one of {_STATIC:,} entries, {what}", "ms", [(seconds, static[what])])
+
+
+def make_static(crowd: Crowd, folder: str) -> str:
+    """Write a catalog file with an entry for each of some runs; give the name of one that can be read."""
+    documents = islice(Broker(crowd.catalog, read_only=True).catalog.documents(), _STATIC)
+    entries = {
+        item.start["uid"]: {
+            **{"driver": "filebroker_stream", "description": item.start["comment"]},
+            **{"args": {"url": crowd.catalog, "run": item.start["uid"]}, "metadata": {"start": item.start}},
+        }
+        for item in documents
+    }
+    with open(os.path.join(folder, "static.yml"), "w") as out:
+        yaml.safe_dump({"sources": entries}, out)
+    return next(iter(entries))
+
+
+GROUPS: dict[str, Callable[[Crowd], Iterable[Measured]]] = {
+    "deeds": measure_deeds,
+    "processes": measure_processes,
+    "memory": measure_memory,
+}
+
+
+def main() -> None:
+    """Run the benchmarks named on the command line, or all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join([*GROUPS, "static"]))
+    parser.add_argument("--runs", nargs="+", type=int, default=[100, 10_000, 100_000], help="sizes of catalogs")
+    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured")
+    parser.add_argument("--keep", metavar="DIR", help="keep catalogs there, and go on with what is there")
+    arguments = parser.parse_args()
+    if unknown := sorted(set(arguments.names) - {*GROUPS, "static"}):
+        parser.error(f"no benchmark is named {', '.join(unknown)}; there are {', '.join([*GROUPS, 'static'])}")
+    with tempfile.TemporaryDirectory(prefix="filebroker-benchmark-") as scratch:
+        folder = os.path.abspath(arguments.keep or scratch)
+        os.makedirs(folder, exist_ok=True)
+        names = arguments.names or [*GROUPS, "static"]
+        lines = measure(names, sorted(arguments.runs), arguments.rounds, folder, scratch)
+        pickles = weigh_pickles(made(folder, max(arguments.runs)))
+    sizes = sorted(arguments.runs)
+    heading = ["CPU time unless said otherwise", *(f"{size:,}" for size in sizes), "", "growth", "other", "of other"]
+    print(
+        f"{machine()}, intake {intake.__version__}",
+        grid([heading, *(line.cells(sizes)[:-3] for line in lines)]),
+        pickles,
+        sep="\n\n",
+    )
+
+
+def measure(names: list[str], sizes: list[int], rounds: int, folder: str, scratch: str) -> list[Line]:
+    """Measure catalogs of all sizes in turns."""
+    Caches(folder)
+    crowds = [prepared(folder, size) for size in sizes]
+    lines: dict[str, Line] = {}
+
+    def note(item: Measured, size: int) -> None:
+        line = lines.setdefault(item.what, Line(item.what, item.unit, item.limit))
+        line.pairs.setdefault(str(size), []).extend(item.pairs)
+
+    for number in range(rounds):
+        for crowd in crowds:
+            print(f"round {number + 1}: {crowd.count:,} runs ...", file=sys.stderr, flush=True)
+            for name in (name for name in GROUPS if name in names):
+                for item in GROUPS[name](crowd):
+                    note(item, crowd.count)
+    if "static" in names:
+        print("static ...", file=sys.stderr, flush=True)
+        for item in measure_static(crowds[-1], scratch):
+            note(item, crowds[-1].count)
+    return list(lines.values())
+
+
+def prepared(folder: str, size: int) -> Crowd:
+    """Make a catalog of so many runs, with all that is derived from it, and a catalog file beside it."""
+    crowd = made(folder, size)
+    with open(Subject(crowd.catalog).file, "w") as out:
+        out.write(_PARENT)
+    probe("built", crowd.catalog)
+    return crowd
+
+
+if __name__ == "__main__":
+    main()

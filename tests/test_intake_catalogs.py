@@ -3,17 +3,21 @@
 Everything here runs on Intake 0.6.4, 0.7.0 and 2.
 """
 
+import copy
 import itertools
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import intake
 import numpy as np
 import pandas as pd
@@ -41,6 +45,7 @@ from filebroker.ground.errors import (
 from filebroker.intake.catalogs import IntakeCatalog
 from filebroker.intake.runs import IntakeRun
 from filebroker.intake.streams import IntakeStream
+from filebroker.queries import TextQuery, TimeRange
 from filebroker.storing.recorder import Recorder
 
 HOUR = 3600.0
@@ -210,6 +215,24 @@ def test_a_yaml_file_opens_it(place: str, tmp_path: Path) -> None:
     assert (here.name, here.description) == ("here", "mine")
     assert here == parent["here"] == intake.open_filebroker(place)
     assert uids(here) == [uid for uid, _ in reversed([*model()])]
+
+
+def test_the_driver_may_be_given_beside_the_path(place: str) -> None:
+    assert intake.open_catalog(place, driver="filebroker") == intake.open_filebroker(place)
+
+
+def test_a_catalog_file_in_a_store_leads_to_catalogs_beside_it(own_home: Path) -> None:
+    root = f"memory:/{own_home}"
+    with closing(Broker(f"{root}/data/runs")) as broker:
+        record(broker, make.run(2, scan_id=7))
+        broker.flush()
+    urls = {"a": "../data/runs", "b": "{{ CATALOG_DIR }}/../data/runs", "c": f"{root}/x/../data//runs"}
+    sources = {name: {"driver": "filebroker", "args": {"url": url}} for name, url in urls.items()}
+    with fsspec.open(f"{root}/files/sites.yml", "w") as file:
+        yaml.safe_dump({"sources": sources}, file)
+    parent = intake.open_catalog(f"{root}/files/sites.yml")
+    assert [list(parent[name]) for name in urls] == [list(parent.a)] * 3
+    assert parent["b", 7, "primary"].read()["det"].tolist() == [0.5, 0.5]
 
 
 def test_the_driver_may_be_named_by_its_class(place: str, tmp_path: Path) -> None:
@@ -544,6 +567,9 @@ SEARCHES: list[tuple[Any, dict[str, Any], dict[str, Any]]] = [
         {"text_search": "LaB6", "data_key": "motor", "since": make.T0 + HOUR},
     ),
     (None, {"scan_id": 3}, {"scan_id": 3}),
+    (None, {"text_search": "LaB6"}, {"text_search": "LaB6"}),
+    (TextQuery("LaB6"), {}, {"text_search": "LaB6"}),
+    (TimeRange(since=make.T0 + 20 * HOUR), {}, {"since": make.T0 + 20 * HOUR}),
     ("", {}, {}),
     (None, {}, {}),
     ({}, {}, {}),
@@ -652,6 +678,34 @@ def test_a_search_in_yaml_has_three_forms(
     assert [header.start["uid"] for header in saved.v1()] == expected
     assert [header.start["uid"] for header in Broker.named("saved")()] == expected
     assert list(saved.v2) == expected
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"scan_id": np.int64(3)},
+        {"scan_id": {"$in": (3, 4)}},
+        {"scan_id": {"$in": np.array([3, 4])}},
+        {"num": {"$gt": np.float64(10.5)}},
+        {"plan_name": {"$regex": re.compile("^SC", re.IGNORECASE)}},
+        {"since": pd.Timestamp("2025-11-22T20:00", tz="UTC")},
+        {"since": datetime(2025, 11, 22, 20, tzinfo=UTC)},
+        {"since": datetime(2025, 11, 22, 20, tzinfo=timezone(timedelta(hours=3)))},
+        {"since": datetime(2025, 11, 22, 20)},
+        {"until": date(2025, 11, 22)},
+        {"since": np.float64(make.T0 + 20 * HOUR)},
+    ],
+    ids=repr,
+)
+def test_searches_with_values_of_numpy_and_pandas_are_saved(
+    catalog: IntakeCatalog, broker: Broker, tmp_path: Path, search: dict[str, Any]
+) -> None:
+    expected = [header.start["uid"] for header in broker(**search)]
+    found = catalog.search(**search)
+    assert list(found) == list(pickle.loads(pickle.dumps(found))) == expected
+    assert 0 < len(expected) < len(catalog)
+    (tmp_path / "a.yml").write_text(found.yaml())
+    assert list(intake.open_catalog(str(tmp_path / "a.yml")).filebroker) == expected
 
 
 # ------------------------------------------------------------------------------------- overviews
@@ -869,6 +923,30 @@ def test_intakes_own_directories_have_the_same_names_for_both(
     assert [header.start["uid"] for header in Broker.named("hall_a")()] == expected
 
 
+def test_what_only_streams_can_do_is_told_by_the_others(catalog: IntakeCatalog) -> None:
+    for source in (catalog, catalog[-1]):
+        for name in ("read_chunked", "to_spark", "close"):
+            assert callable(getattr(source, name))
+        source.close()
+        for ask in (source.read_chunked, source.to_spark, lambda source=source: source.read_partition(0)):
+            with pytest.raises(NotSupported, match="primary"):
+                ask()
+    for ask in (catalog[-1].read, catalog[-1].to_dask):
+        with pytest.raises(NotSupported, match="primary"):
+            ask()
+    assert len(catalog) == 32
+    assert not hasattr(catalog, "entry")
+    assert not hasattr(catalog[-1], "entry")
+
+
+def test_the_events_of_all_runs_are_one_table_of_dask(catalog: IntakeCatalog, broker: Broker) -> None:
+    pytest.importorskip("dask")
+    table = catalog.search("LaB6").to_dask().compute(scheduler="synchronous")
+    expected = broker("LaB6").to_dask().compute(scheduler="synchronous")
+    pd.testing.assert_frame_equal(table, expected)
+    assert len(table) == 32
+
+
 # ------------------------------------------------------------------------------------- other programs, other moments
 
 
@@ -984,6 +1062,25 @@ def test_runs_that_were_copied_by_hand_are_found_after_a_reload(tmp_path: Path) 
     assert found[2].uid == parent[2].uid
 
 
+def test_a_run_stays_the_one_that_was_found_when_newer_ones_come(tmp_path: Path) -> None:
+    place = small(tmp_path / "runs", 1)
+    found = intake.open_filebroker(place)
+    run, asked, parent = found[-1], intake.open_filebroker_run(place, run=-1), found[1]
+    first = run.uid
+    assert asked.metadata["start"]["uid"] == first
+    primary = asked.primary
+    with closing(Broker(place)) as broker:
+        second = record(broker, make.run(3, scan_id=1, time=make.T0 + 1e6))
+    assert found[-1].uid == found[1].uid == second
+    assert run.uid == parent.uid == asked.uid == first
+    for stream in (run.primary, parent.primary, primary, asked.primary, pickle.loads(pickle.dumps(asked.primary))):
+        assert stream.metadata["start"]["uid"] == first
+        assert len(stream.read()) == 2
+    assert len(run.v1.table()) == 2
+    assert pickle.loads(pickle.dumps(run)).uid == first
+    assert intake.open_filebroker_run(place, run=-1).uid == second
+
+
 # ------------------------------------------------------------------------------------- parents
 
 
@@ -1033,6 +1130,8 @@ def test_a_filter_and_what_would_change_a_catalog_are_refused(catalog: IntakeCat
         lambda: catalog.filter(lambda entry: True),
         lambda: catalog.pop(-1),
         lambda: catalog.__setitem__("x", None),
+        lambda: catalog[-1].pop("primary"),
+        lambda: catalog[-1].__setitem__("x", None),
     ]
     for ask in asks:
         with pytest.raises(NotSupported):
@@ -1081,7 +1180,7 @@ def test_pickles_are_equal_and_small(catalog: IntakeCatalog, kind: str) -> None:
     assert content(again) == content(source)
     assert pickle.loads(pickle.dumps(again)) == source  # after it was used
     assert len(pickled) < 2000
-    assert len({source, again}) == 1
+    assert len({source, again, copy.copy(source), copy.deepcopy(source)}) == 1
     for other, made in sources(catalog).items():
         assert (made == source) == (other == kind)
 

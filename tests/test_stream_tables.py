@@ -18,6 +18,7 @@ import pytest
 import factories as make
 from filebroker import Catalog, DamagedRun, DamagedRunWarning, InvalidQuery, MissingPackage, StorageError, UnknownField
 from filebroker.cataloging import partitions
+from filebroker.cataloging.column_kinds import Kind, merged_dtype
 from filebroker.cataloging.outbox import Outbox
 from filebroker.cataloging.run import Stream
 from filebroker.cataloging.stream_tables import StreamTable
@@ -244,6 +245,26 @@ def test_events_may_lack_a_key(tmp_path: Path, state: str, order: list[bool]) ->
             assert_values(found[case], [value if has_it else None for has_it in order for _ in range(15)])
         sound = ["det", *(case for case in GAPS if case != "large integers")]
         assert_as_to_pandas(StreamTable(stream, sound), stream.to_pandas(sound))
+
+
+INTEGERS, LARGE, NONE = Kind("int64"), Kind("int64", is_exact=False), Kind("float64", is_empty=True)
+MERGED: list[tuple[list[Kind | None], str]] = [
+    ([INTEGERS, LARGE], "int64"),
+    ([INTEGERS, None], "float64"),
+    ([NONE, INTEGERS], "float64"),
+    ([None, LARGE], "object"),
+    ([LARGE, NONE], "object"),
+    ([Kind("string"), NONE, None], "string"),
+    ([Kind("string"), INTEGERS], "object"),
+    ([Kind("object"), Kind("boolean")], "object"),
+    ([NONE, NONE], "float64"),
+    ([Kind("object", is_empty=True), Kind("boolean", is_empty=True)], "boolean"),
+]
+
+
+@pytest.mark.parametrize(("kinds", "dtype"), MERGED)
+def test_pages_without_a_key_are_gaps(kinds: list[Kind | None], dtype: str) -> None:
+    assert merged_dtype(kinds) == merged_dtype(kinds[::-1]) == dtype
 
 
 OWN: dict[str, tuple[dict[str, list[Any]], str, str]] = {

@@ -13,7 +13,6 @@ from filebroker.ground.filesystem import Folder
 from filebroker.storing.pages import Page
 from filebroker.storing.parquet import Columns
 from filebroker.storing.run_files import RunFiles
-from filebroker.storing.sealing import FileEntry
 
 
 @dataclass(frozen=True)
@@ -106,17 +105,14 @@ class StreamParts:
         StorageError
             It cannot be reached, or is not in the store yet.
         """
-        entry = self._entry(files, path, sha256)
-        mode, keys = _wanted(columns)
-        if mode == "data" and not keys:
-            return self._frame(files, None, entry["rows"], columns)
+        self._check(files, path, sha256)
         try:
-            found = files.use_page(path, methodcaller("read", mode, keys))
+            found = files.use_page(path, methodcaller("read", *_wanted(columns)))
         except FileNotFoundError as error:
             raise self._damaged(files, f"{path} is missing") from error
         except DamagedRun as error:
             raise self._damaged(files, str(error)) from error
-        return self._frame(files, found, found.rows, columns)
+        return self._frame(files, found, columns)
 
     def whole(self, files: RunFiles, columns: Sequence[TableColumn]) -> pd.DataFrame:
         """Read all events that the table has; the run may have more by now.
@@ -164,30 +160,29 @@ class StreamParts:
             if not rows:
                 return
             taken = page if rows == page.rows else Page(page.table.slice(0, rows))
-            yield self._frame(files, taken, rows, columns)
+            yield self._frame(files, taken, columns)
             left -= rows
 
-    def _entry(self, files: RunFiles, path: str, sha256: str) -> FileEntry:
-        """Give what the run's manifest says of a page."""
-        for entry in files.files:
-            if entry["path"] == path and entry["sha256"] == sha256 and entry["stream"] == self.stream:
-                return entry
+    def _check(self, files: RunFiles, path: str, sha256: str) -> None:
+        """Refuse a run that does not have the page that the table was made of."""
+        if any(entry["path"] == path and entry["sha256"] == sha256 for entry in files.files):
+            return
         if files.state == "live":
             raise not_yet(files.folder.path(files.directory))
         raise self._damaged(files, f"{path} is not the page any more that it was; make the table anew")
 
-    def _frame(self, files: RunFiles, page: Page | None, rows: int, columns: Sequence[TableColumn]) -> pd.DataFrame:
+    def _frame(self, files: RunFiles, page: Page, columns: Sequence[TableColumn]) -> pd.DataFrame:
         data = {}
         for column in columns:
             try:
-                data[column.name] = column_of(page, rows, column)
+                data[column.name] = column_of(page, page.rows, column)
             except MISFITS as error:
                 raise UnfitEvents(
                     f"the column {column.name!r} of this table is of {column.dtype}, and run {files.uid!r} in "
                     f"{files.folder.path(files.directory)} has values that do not fit: {error}. It was damaged or is "
                     "another one since the table was made; make it anew"
                 ) from error
-        return pd.DataFrame(data, index=pd.RangeIndex(rows))
+        return pd.DataFrame(data, index=pd.RangeIndex(page.rows))
 
     def _damaged(self, files: RunFiles, problem: str) -> DamagedRun:
         return DamagedRun(

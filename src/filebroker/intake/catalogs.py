@@ -1,7 +1,7 @@
 """A catalog of runs as a catalog of Intake: the driver ``filebroker``."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,6 +17,7 @@ from filebroker.ground.errors import FilebrokerError, InvalidQuery, NotSupported
 from filebroker.ground.settings import searches
 from filebroker.intake.entries import Entries
 from filebroker.intake.options import count, flag
+from filebroker.intake.questions import written_down
 from filebroker.intake.run_mapping import RunMapping
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class IntakeCatalog(RunMapping, Catalog):  # type: ignore[misc]
             root_map=root_map,
             transforms=transforms,
         )
-        self._searches = searches(search, "the source")
+        self._searches = [written_down(item) for item in searches(search, "the source")]
         self._limit, self._labels = count(limit), flag("labels", labels)
         self._read_only = flag("read_only", read_only)
         intakes.setdefault("ttl", 60)
@@ -258,6 +259,37 @@ class IntakeCatalog(RunMapping, Catalog):  # type: ignore[misc]
         limits = [number for number in (limit, self._limit) if number is not None]
         return overviews.table_of(islice(self._runs.documents(), min(limits, default=None)), columns)
 
+    def to_dask(
+        self,
+        stream: str = "primary",
+        columns: str | Sequence[str] | None = None,
+        metadata: str | Sequence[str] = (),
+        since: object = None,
+        until: object = None,
+        *,
+        dtypes: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Give the events of all runs as one dask table, which reads what is computed; see `Runs.to_dask`.
+
+        Parameters
+        ----------
+        stream, columns, metadata, since, until, dtypes
+            As for `Runs.to_dask`.
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
+            One row an event, newest run first.
+
+        Examples
+        --------
+        >>> import intake
+        >>> catalog = intake.open_filebroker("sample_data/example", search={"plan_name": "scan"})
+        >>> float(catalog.to_dask(columns=["det"])["det"].max().compute())
+        1.0
+        """
+        return self._runs.to_dask(stream, columns, metadata, since, until, dtypes=dtypes)
+
     def read(self) -> "pd.DataFrame":
         """Give one row a run, as `to_dataframe` does.
 
@@ -268,17 +300,6 @@ class IntakeCatalog(RunMapping, Catalog):  # type: ignore[misc]
         4
         """
         return self.to_dataframe()
-
-    def discover(self) -> dict[str, Any]:
-        """Tell what this is without looking at its runs.
-
-        Examples
-        --------
-        >>> import intake
-        >>> intake.open_filebroker("sample_data/example").discover()["container"]
-        'catalog'
-        """
-        return {"container": "catalog", "shape": None, "dtype": None, "metadata": self.metadata}
 
     def __repr__(self) -> str:
         try:
@@ -301,9 +322,6 @@ class IntakeCatalog(RunMapping, Catalog):  # type: ignore[misc]
     def _make_entries_container(self) -> Entries:
         return Entries(lambda: self.recent.items(), lambda: len(self.recent), lambda name: self.recent._run(name))
 
-    def _load(self) -> None:
-        """Do nothing: runs are looked for when they are asked for."""
-
     def force_reload(self) -> None:
         """Find runs that were copied into the catalog, or removed from it, by hand.
 
@@ -318,47 +336,6 @@ class IntakeCatalog(RunMapping, Catalog):  # type: ignore[misc]
             self._broker.catalog.refresh()
 
     reload = force_reload
-
-    def serialize(self) -> str:
-        """Give a catalog file that has this catalog as its only source; credentials are left out.
-
-        Examples
-        --------
-        >>> import intake
-        >>> print(intake.open_filebroker("sample_data/example", search="LaB6").serialize())
-        sources:
-          filebroker:
-            driver: filebroker
-            ...
-            args:
-              url: ...
-              search:
-                text_search: LaB6
-        """
-        return self.yaml()
-
-    def __setitem__(self, key: object, entry: object) -> NoReturn:
-        """Refuse: runs are recorded."""
-        raise NotSupported(
-            "runs are recorded, as in RE.subscribe(catalog.v1.insert), and not put into a catalog by key"
-        )
-
-    def pop(self, key: object) -> NoReturn:
-        """Refuse: no run is removed here.
-
-        Raises
-        ------
-        NotSupported
-            Always.
-
-        Examples
-        --------
-        Remove the run's directory, and then:
-
-        >>> import intake
-        >>> intake.open_filebroker("sample_data/example").force_reload()
-        """
-        raise NotSupported("runs are not removed from a catalog by key; remove their directories, then force_reload()")
 
     @property
     def gui(self) -> Any:

@@ -1,5 +1,6 @@
 """Readable keys for runs, for lists that are looked through: ``s000200_grid_scan_84d9ee44``."""
 
+import hashlib
 import re
 from collections.abc import Iterator
 from itertools import islice
@@ -12,6 +13,7 @@ from filebroker.ground.errors import AmbiguousPrefix, InvalidKey, NotEnoughRuns,
 
 _LABEL = re.compile(r"s(?P<scan_id>[0-9]{6,18}|none)_\w+", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SHORT = re.compile(r"[0-9a-f]{8}")
 _UNFIT = re.compile(r"\W+", re.ASCII)
 #: Longer names are cut.
 _LONGEST = 40
@@ -30,7 +32,7 @@ def label_of(start: Document) -> str:
     Returns
     -------
     str
-        Its scan_id, its plan, and the first eight digits of its uid, or the whole uid if it is no UUID.
+        Its scan_id, its plan, and the first eight digits of its uid, or as much of one that is no UUID as fits.
 
     Examples
     --------
@@ -40,8 +42,16 @@ def label_of(start: Document) -> str:
     uid, number, plan = start["uid"], start.get("scan_id"), start.get("plan_name")
     known = f"{number:06d}" if type(number) is int and 0 <= number < 10**18 else "none"
     named = _UNFIT.sub("_", plan)[:_LONGEST].strip("_") if isinstance(plan, str) else ""
-    short = uid[:8] if _UUID.fullmatch(uid) else _UNFIT.sub("_", uid)[:_LONGEST]
+    short = uid[:8] if _UUID.fullmatch(uid) else _fitted(uid)
     return f"s{known}_{named}_{short}" if named else f"s{known}_{short}"
+
+
+def _fitted(uid: str) -> str:
+    """Give a uid that is no UUID as part of a label; one that cannot stand as it is gets digits of its own."""
+    fitted = _UNFIT.sub("_", uid)[:_LONGEST]
+    if fitted == uid and not _SHORT.fullmatch(uid):
+        return uid
+    return f"{fitted}_{hashlib.sha256(uid.encode(errors='surrogatepass')).hexdigest()[:6]}"
 
 
 def is_label(key: Any) -> bool:

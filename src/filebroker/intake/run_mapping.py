@@ -14,7 +14,7 @@ from filebroker.faces.keywords import narrowed_by
 from filebroker.ground.errors import RunNotFound
 from filebroker.intake import labels as run_labels
 from filebroker.intake.runs import IntakeRun
-from filebroker.intake.sources import Reproducible
+from filebroker.intake.sources import Branch
 
 if TYPE_CHECKING:
     from filebroker.faces.broker import Broker
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RECENT = 100
 
 
-class RunMapping(Reproducible):
+class RunMapping(Branch):
     """What a catalog of runs does as a mapping."""
 
     _searches: list[dict[str, Any]]
@@ -53,6 +53,8 @@ class RunMapping(Reproducible):
         """
         recent = self.again(limit=min(RECENT if self._limit is None else self._limit, RECENT), labels=True)
         recent.cat = self
+        # Intake's GUI lists the labels of one, and asks the other for them.
+        recent.__dict__["_listed"] = self._listed
         return recent
 
     @cached_property
@@ -140,9 +142,6 @@ class RunMapping(Reproducible):
         """Count the runs, without opening any."""
         count = len(self._runs)
         return count if self._limit is None else min(count, self._limit)
-
-    def __bool__(self) -> bool:
-        return True
 
     def keys(self) -> Iterator[str]:
         """Give uids, or labels, newest run first.

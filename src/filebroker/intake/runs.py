@@ -16,7 +16,7 @@ from filebroker.ground.texts import printable
 from filebroker.intake import labels
 from filebroker.intake.entries import Entries
 from filebroker.intake.places import run_key
-from filebroker.intake.sources import Reproducible
+from filebroker.intake.sources import Branch
 from filebroker.intake.streams import IntakeStream
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _OPTIONS = frozenset(
 )
 
 
-class IntakeRun(Reproducible, Catalog):  # type: ignore[misc]
+class IntakeRun(Branch, Catalog):  # type: ignore[misc]
     """The streams of a run by name, as a catalog of Intake.
 
     Parameters
@@ -210,9 +210,6 @@ class IntakeRun(Reproducible, Catalog):  # type: ignore[misc]
     def __len__(self) -> int:
         return len(self._run.stream_names)
 
-    def __bool__(self) -> bool:
-        return True
-
     def keys(self) -> Iterator[str]:
         """Give the names of the streams.
 
@@ -276,17 +273,6 @@ class IntakeRun(Reproducible, Catalog):  # type: ignore[misc]
 
     # -- what Intake asks
 
-    def discover(self) -> dict[str, Any]:
-        """Tell what this is.
-
-        Examples
-        --------
-        >>> import intake
-        >>> list(intake.open_filebroker_run("sample_data/example", run=22).discover()["metadata"])
-        ['start', 'stop']
-        """
-        return {"container": "catalog", "shape": None, "dtype": None, "metadata": self.metadata}
-
     def __repr__(self) -> str:
         try:
             return repr(self._run).replace("<Run", "<IntakeRun", 1)
@@ -295,9 +281,6 @@ class IntakeRun(Reproducible, Catalog):  # type: ignore[misc]
 
     def _make_entries_container(self) -> Entries:
         return Entries(self.items, lambda: len(self), self._stream)
-
-    def _load(self) -> None:
-        """Do nothing: the run is looked for when it is asked for."""
 
     def force_reload(self) -> None:
         """Look for the run anew when it is next asked for.
@@ -310,14 +293,3 @@ class IntakeRun(Reproducible, Catalog):  # type: ignore[misc]
         self.__dict__.pop("_run", None)
 
     reload = force_reload
-
-    def serialize(self) -> str:
-        """Give a catalog file that has this run as its only source; credentials are left out.
-
-        Examples
-        --------
-        >>> import intake
-        >>> "run: 22" in intake.open_filebroker_run("sample_data/example", run=22).serialize()
-        True
-        """
-        return self.yaml()

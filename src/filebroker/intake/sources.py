@@ -3,9 +3,9 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
-from filebroker.ground.errors import InvalidConfig
+from filebroker.ground.errors import InvalidConfig, NotSupported
 from filebroker.ground.intake_files import escaped
 from filebroker.intake.places import Place, place_of
 
@@ -160,11 +160,96 @@ class Reproducible:
         pass
 
     def yaml(self, *_: Any, **__: Any) -> str:
-        """Give the source as a catalog file with nothing else in it; credentials are left out."""
+        """Give the source as a catalog file with nothing else in it; credentials are left out.
+
+        Raises
+        ------
+        NotSupported
+            A search has a value that no file can hold.
+        """
         import yaml
 
-        text: str = yaml.safe_dump(self._yaml(), sort_keys=False, allow_unicode=True)
-        return text
+        try:
+            return str(yaml.safe_dump(self._yaml(), sort_keys=False, allow_unicode=True))
+        except yaml.YAMLError as error:
+            raise NotSupported(f"{self!r} cannot be written down: {error}") from error
+
+
+class Branch(Reproducible):
+    """A source that has others in it."""
+
+    metadata: dict[str, Any]
+
+    def __bool__(self) -> bool:
+        return True  # to know better it would have to look
+
+    def discover(self) -> dict[str, Any]:
+        """Tell what this is, without looking at what is in it.
+
+        Examples
+        --------
+        >>> import intake
+        >>> intake.open_filebroker("sample_data/example").discover()["container"]
+        'catalog'
+        """
+        return {"container": self.container, "shape": None, "dtype": None, "metadata": self.metadata}
+
+    def serialize(self) -> str:
+        """Give a catalog file that has this as its only source; credentials are left out.
+
+        Examples
+        --------
+        >>> import intake
+        >>> print(intake.open_filebroker("sample_data/example", search="LaB6").serialize())
+        sources:
+          filebroker:
+            driver: filebroker
+            ...
+            args:
+              url: ...
+              search:
+                text_search: LaB6
+        """
+        return self.yaml()
+
+    def _load(self) -> None:
+        """Do nothing: what is in it is looked for when it is asked for."""
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise NotSupported(f"runs are read by their streams, as in catalog[-1]['primary'].read(); not {self!r}")
+
+    def __setitem__(self, key: object, entry: object) -> NoReturn:
+        """Refuse: runs are recorded."""
+        raise NotSupported("runs are recorded, as in RE.subscribe(catalog.v1.insert), and not put in by key")
+
+    def pop(self, key: object) -> NoReturn:
+        """Refuse: nothing is removed here.
+
+        Raises
+        ------
+        NotSupported
+            Always.
+
+        Examples
+        --------
+        Remove the run's directory, and then:
+
+        >>> import intake
+        >>> intake.open_filebroker("sample_data/example").force_reload()
+        """
+        raise NotSupported("runs are not removed by key; remove their directories, then force_reload() the catalog")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing: nothing is held open."""
+
+    read: Any = _refuse
+    read_chunked: Any = _refuse
+    read_partition: Any = _refuse
+    to_dask: Any = _refuse
+    to_spark: Any = _refuse
 
 
 def _made(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from intake.readers.datatypes import FileData
 from intake.readers.readers import BaseReader
 
+from filebroker.ground.secrets import shareable
+
 if TYPE_CHECKING:
     from filebroker.intake.catalogs import IntakeCatalog
 
@@ -25,6 +27,15 @@ class FilebrokerCatalog(FileData):  # type: ignore[misc]
     structure = {"catalog"}
     # The marker of a catalog, at the end of a path as fsspec gives it.
     contains = {r"(?:^|/)filebroker\.json$"}
+
+    def __repr__(self) -> str:
+        return f"<FilebrokerCatalog {self.url!r}>"
+
+    def to_entry(self) -> Any:
+        """Describe the data for a catalog of Intake; what may be a credential is left out."""
+        entry = super().to_entry()
+        entry.kwargs["storage_options"] = shareable(self.storage_options or {}) or None
+        return entry
 
 
 class FilebrokerReader(BaseReader):  # type: ignore[misc]

@@ -1,5 +1,6 @@
 """Intake's own window to browse catalogs, opened on the newest runs of one."""
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from filebroker.ground.packages import need
@@ -26,18 +27,43 @@ def window_of(catalog: "IntakeCatalog") -> Any:
     MissingPackage
         panel or hvplot is not installed.
     """
-    need("panel")
+    panel = need("panel")
     need("hvplot")
-    from intake.interface import output_notebook
     from intake.interface.gui import GUI
 
-    output_notebook()
     recent = catalog.recent
-    if hasattr(GUI, "cat_selected"):  # Intake 2
-        return GUI({catalog.name: recent})
-    window = GUI([recent])
-    # Intake 0 calls a method that the param package no longer has.
+    if not hasattr(GUI, "cat_selected"):  # Intake 0
+        panel.extension()
+        return _mended_0(GUI([recent]))
+    panel.extension("codeeditor")
+    return _mended_2(GUI({catalog.name: recent}))
+
+
+def _mended_0(window: Any) -> Any:
+    """Give widgets a method that Intake 0 calls and the param package no longer has."""
     for widget in (window.cat.select.widget, window.source.select.widget):
         if not hasattr(widget, "set_param"):
             widget.set_param = widget.param.update
+    return window
+
+
+def _mended_2(window: Any) -> Any:
+    """Let the window of Intake 2 forget a run when another is chosen, and list the newest first."""
+
+    def listed(names: Iterable[str]) -> Iterator[str]:
+        for name in names:
+            yield name
+            yield from listed(window._children.get(name, ()))
+
+    def chosen(*_: object) -> None:
+        # Else the stream of that name in the run before stays chosen, and its text and plot are shown.
+        window.sourcesel.value = []
+        window.sourceinf.value = ""
+        window.plots.panel.visible = False
+        below = {name for names in window._children.values() for name in names}
+        options = list(listed(name for name in window._cats if name not in below))
+        if sorted(options) == sorted(window.catsel.options):
+            window.catsel.options = options
+
+    window.catsel.param.watch(chosen, "value")
     return window
