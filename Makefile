@@ -6,7 +6,7 @@ VENV ?= .venv
 DATABROKER_VENV ?= .venv-databroker
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-all test-intake bench bench-finding bench-databroker bench-stores test-ceph example clean
+.PHONY: demo test test-all test-intake bench bench-finding bench-browsing bench-databroker bench-stores test-ceph example clean
 
 demo: $(VENV)/installed
 	@$(BIN)/filebroker demo
@@ -32,6 +32,10 @@ bench: $(VENV)/installed-test
 # Up to 100,000 runs: about ten minutes, and 2 GB in the temporary directory.
 bench-finding: $(VENV)/installed-test
 	$(BIN)/python benchmarks/finding.py --runs 1000 10000 100000
+
+# With Intake, of up to 100,000 runs: about ten minutes, and 2 GB in the temporary directory.
+bench-browsing: $(VENV)/installed-test
+	$(BIN)/python benchmarks/browsing.py
 
 # Against databroker 1.2.5, which gets an environment of its own: ten minutes, and 2 GB in the temporary directory.
 bench-databroker: $(VENV)/installed-test $(DATABROKER_VENV)/installed

@@ -305,7 +305,9 @@ def test_a_run_is_named_by_a_number_or_text(place: str, key: Any) -> None:
 def test_numpy_integers_name_runs_everywhere(place: str) -> None:
     run = intake.open_filebroker_run(place, run=np.int64(-1))
     assert run == intake.open_filebroker_run(place, run=-1)
-    assert run.primary == intake.open_filebroker_stream(place, run=np.int64(-1))
+    stream = intake.open_filebroker_stream(place, run=np.int64(-1))
+    assert stream == intake.open_filebroker_stream(place, run=-1)
+    assert stream.metadata == run.primary.metadata
     assert yaml.safe_load(run.yaml())["sources"]
 
 
@@ -403,7 +405,8 @@ def test_every_key_gives_what_a_broker_gives(name: str, catalog: IntakeCatalog, 
         (("zzz", "primary"), RunNotFound, KeyError),
         ((-1, 0), UnknownStream, KeyError),
         ((-1, None), UnknownStream, KeyError),
-        ((-1, "primary", "det"), FilebrokerError, KeyError),
+        ((-1, "primary", "nothing"), UnknownField, KeyError),
+        ((-1, "primary", 0), FilebrokerError, Exception),
     ],
 )
 def test_a_key_that_names_no_run_gives_the_errors_that_databroker_gave(
@@ -692,7 +695,7 @@ def test_a_search_in_yaml_has_three_forms(
         {"since": datetime(2025, 11, 22, 20, tzinfo=UTC)},
         {"since": datetime(2025, 11, 22, 20, tzinfo=timezone(timedelta(hours=3)))},
         {"since": datetime(2025, 11, 22, 20)},
-        {"until": date(2025, 11, 22)},
+        {"until": date(2025, 11, 23)},
         {"since": np.float64(make.T0 + 20 * HOUR)},
     ],
     ids=repr,
@@ -897,6 +900,18 @@ def test_a_user_parameter_may_be_named_as_an_argument(place: str, tmp_path: Path
     assert list(found) == list(intake.open_filebroker(place, limit=4, labels=True))
     assert len(list(found(limit=2))) == 2
     assert list(found(labels=False)) == list(intake.open_filebroker(place, limit=4))
+
+
+@pytest.mark.filterwarnings("ignore:Shell command not executed")
+@pytest.mark.parametrize("name", ["path", "url", "search", "name", "description", "where"])
+def test_a_user_parameter_may_have_the_name_of_another_argument(tmp_path: Path, name: str) -> None:
+    small(tmp_path / "a", 1)
+    small(tmp_path / "b", 2)
+    parameters = {name: {"type": "str", "description": "Which", "default": "a"}}
+    source = {"args": {"url": f"{tmp_path}/{{{{ {name} }}}}"}, "parameters": parameters}
+    found = intake.open_catalog(written(tmp_path / "p.yml", found=source)).found
+    assert found[-1].metadata["start"]["scan_id"] == 1
+    assert found(**{name: "b"})[-1].metadata["start"]["scan_id"] == 2
 
 
 def test_the_environment_fills_in_yaml(
@@ -1353,6 +1368,15 @@ def test_columns_are_chosen(tables: str, columns: Any) -> None:
     pd.testing.assert_frame_equal(pd.concat(list(stream.read_chunked()), ignore_index=True), expected)
     assert stream.discover()["shape"] == (45, 2 + len(names))
     assert set(stream.to_xarray().data_vars) == set(names)
+
+
+def test_a_stream_is_subscripted_by_its_columns(tables: str) -> None:
+    stream = intake.open_filebroker(tables)[45].primary
+    assert stream["det"] == stream[["det"]] == stream(columns=["det"])
+    assert intake.open_filebroker_stream(tables, run=45)["det"].read().equals(stream["det"].read())
+    assert intake.open_filebroker(tables)[45, "primary", ["det", "count"]] == stream[["det", "count"]]
+    with pytest.raises(UnknownField, match="nothing"):
+        stream["nothing"]
 
 
 @pytest.mark.parametrize("columns", [["nothing"], "nothing", ["det", "nothing"]])

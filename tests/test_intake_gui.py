@@ -324,6 +324,8 @@ _FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
+#: Of the page, in pixels.
+WIDTH = 1600
 #: The tables behind the plots on a page, and the names at their axes.
 _DRAWN = """() => {
   const models = [...Bokeh.documents[0]._all_models.values()];
@@ -364,7 +366,7 @@ def opened_page(address: str) -> Iterator[Any]:
         pytest.skip("there is no chromium on this machine")
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=chromium, args=_FLAGS)
-        page = browser.new_page(viewport={"width": 1600, "height": 900})
+        page = browser.new_page(viewport={"width": WIDTH, "height": 900})
         page.set_default_timeout(30_000)
         page.asked, page.failed = [], []
         page.on("request", lambda request: page.asked.append(request.url))
@@ -431,6 +433,8 @@ def test_in_a_browser_one_comes_from_the_catalog_to_the_plot(address, tmp_path):
             assert axes <= set(drawn["axes"])
             table = next(table for table in drawn["tables"] if table.get("det") == values_of(number)["det"])
             assert table["motor"] == values_of(number)["motor"]
+            box = page.locator("canvas").first.bounding_box()
+            assert box["x"] + box["width"] <= WIDTH, "the plot is inside the page"
             file = keep(page, tmp_path, "grid" if number == MANY else "scan")
             assert colours_of(file) > before + 200, "the plot is to be seen"
         assert page.failed == []

@@ -425,21 +425,29 @@ def shell() -> Iterator[Any]:
     InteractiveShell.clear_instance()
 
 
+def completions(shell: Any, typed: str) -> set[str]:
+    """Press the tab key."""
+    from IPython.core.completer import provisionalcompleter
+
+    with provisionalcompleter():
+        return {item.text for item in shell.Completer.completions(typed, len(typed))}
+
+
+def pressing(shell: Any, typed: str) -> Deed:
+    return lambda _: completions(shell, typed)
+
+
 @pytest.mark.parametrize("jedi", [True, False])
 def test_the_tab_key_opens_no_run_and_lists_no_more_than_the_newest(
     folders: dict[int, str], taken: Taken, shell: Any, jedi: bool
 ) -> None:
-    from IPython.core.completer import provisionalcompleter
-
     shell.Completer.use_jedi = jedi
     for typed, (runs, listed) in TYPED.items():
         opened = Opened(folders[MANY], MANY)
         shell.user_ns |= {"cat": opened.catalog, "recent": opened.catalog.recent, "parent": opened.parent}
-        with provisionalcompleter():
-            cost = taken_by(lambda _, text=typed: list(shell.Completer.completions(text, len(text))), opened, taken)
+        cost = taken_by(pressing(shell, typed), opened, taken)
         assert cost.runs <= runs, typed
         assert cost.listed <= listed, typed
-    with provisionalcompleter():
-        offered = {item.text for item in shell.Completer.completions('recent["s00', 11)}
+    offered = completions(shell, 'recent["s00')
     assert opened.label(1) in offered
     assert len(offered) == LISTED

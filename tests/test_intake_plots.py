@@ -51,6 +51,8 @@ CHOICES = [
     ("tuples as the RunEngine gives them", started({"dimensions": [(("motor",), "primary")]}), described(),
      [("motor", ["det"])]),
     ("a grid", started(GRID), described(["det", "slow", "fast"]), [("fast", "slow", "det")]),
+    ("a grid of other names", started(GRID | {"dimensions": [[["x"], "primary"], [["y"], "primary"]]}),
+     described(["det", "x", "y"]), [("y", "x", "det")]),
     ("two dimensions, no grid", started(SCATTER), described(["det", "slow", "fast"]), [("slow", "fast", "det")]),
     ("three dimensions", started({"dimensions": [[[name], "primary"] for name in "xyz"]}), described(["det", *"xyz"]),
      [("time", ["det"])]),
@@ -95,6 +97,12 @@ def test_bluesky_finds_the_same_fields_hinted():
 
 def test_other_streams_are_drawn_against_time_and_baselines_never():
     assert drawn(started(), described(["det"], name="monitor"), stream="monitor") == [("time", ["det"])]
+    for start in (started(), started({}, motors=["motor"])):
+        assert drawn(start, described(["det", "motor"], name="monitor"), stream="monitor") == [
+            ("time", ["det", "motor"]),
+            ("time", ["det"]),
+            ("time", ["motor"]),
+        ]
     assert drawn(started(), described(["det"], name="baseline"), stream="baseline") == []
     assert drawn(started(), described(["det"], name="monitor"), stream="primary") == []
 

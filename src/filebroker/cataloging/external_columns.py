@@ -4,7 +4,6 @@ import warnings
 from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from itertools import accumulate
 from typing import Any, overload
 
@@ -14,6 +13,7 @@ from filebroker.assets.datums import Datums
 from filebroker.assets.series import Series
 from filebroker.cataloging.arrays import objects
 from filebroker.ground.errors import AssetWarning
+from filebroker.ground.lazy import cached_property
 
 #: Types of single values by the names that descriptors have for them.
 _SCALARS = {"number": "float64", "integer": "int64", "boolean": "bool"}

@@ -1,12 +1,12 @@
 """A recorded run whose documents are inserted again: what is the same is passed over."""
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 from filebroker.ground import codec
 from filebroker.ground.documents import check, describe, unpack_event_page
 from filebroker.ground.errors import DuplicateDocument
+from filebroker.ground.lazy import cached_property
 from filebroker.storing.run_files import RunFiles
 
 

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +10,7 @@ from filebroker.ground import codec
 from filebroker.ground.documents import Document, Pair
 from filebroker.ground.errors import DamagedRunWarning, UnknownStream
 from filebroker.ground.filesystem import Folder
+from filebroker.ground.lazy import cached_property
 from filebroker.ground.texts import printable
 from filebroker.storing import columns
 from filebroker.storing.columns import ABSENT

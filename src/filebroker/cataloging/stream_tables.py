@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from functools import cached_property, partial
+from functools import partial
 from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from filebroker.cataloging.run import Run, Stream
 from filebroker.cataloging.stream_parts import StreamParts, joined
 from filebroker.cataloging.table_columns import TableColumn, empty_table, key_of, names_of
 from filebroker.ground.errors import DamagedRun, StorageError, UnknownField
+from filebroker.ground.lazy import cached_property
 from filebroker.ground.packages import need
 from filebroker.storing.pages import is_data
 from filebroker.storing.parquet import PageFile

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from filebroker.assets.handlers import Handlers
@@ -17,6 +16,7 @@ from filebroker.faces.transforms import transformed
 from filebroker.ground import times
 from filebroker.ground.documents import Document, Pair, unpack_event_page
 from filebroker.ground.errors import NotSupported, UnknownStream
+from filebroker.ground.lazy import cached_property
 from filebroker.ground.texts import printable
 
 if TYPE_CHECKING:

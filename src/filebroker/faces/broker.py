@@ -3,7 +3,6 @@
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from filebroker.assets.handlers import Handlers
@@ -26,6 +25,7 @@ from filebroker.ground.errors import (
     NotSupported,
     QueryTimeout,
 )
+from filebroker.ground.lazy import cached_property
 from filebroker.storing.recorder import Sync
 
 if TYPE_CHECKING:

@@ -1,13 +1,13 @@
 """The images of runs as a PIMS sequence, as databroker v1 gave them."""
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from filebroker.faces.header import Header
 from filebroker.ground.errors import InvalidOption, UnknownField
+from filebroker.ground.lazy import cached_property
 from filebroker.ground.packages import need
 
 

@@ -3,7 +3,6 @@
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from filebroker.assets.handlers import Handlers
@@ -13,6 +12,7 @@ from filebroker.faces.filtering import ALL, DocumentFilter, added_columns, as_pa
 from filebroker.ground.cautions import warn
 from filebroker.ground.documents import Document
 from filebroker.ground.errors import AssetWarning
+from filebroker.ground.lazy import cached_property
 
 if TYPE_CHECKING:
     import pandas as pd

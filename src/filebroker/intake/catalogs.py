@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,6 +13,7 @@ from filebroker.faces import html
 from filebroker.faces.keywords import narrowed_by
 from filebroker.faces.results import counted, newest_table, unanswered
 from filebroker.ground.errors import FilebrokerError, InvalidQuery, NotSupported
+from filebroker.ground.lazy import cached_property
 from filebroker.ground.settings import searches
 from filebroker.intake.entries import Entries
 from filebroker.intake.options import count, flag

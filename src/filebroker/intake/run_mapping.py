@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,7 +10,8 @@ from intake.source.base import NoEntry
 from filebroker.cataloging.run import Run
 from filebroker.cataloging.runs import Runs
 from filebroker.faces.keywords import narrowed_by
-from filebroker.ground.errors import RunNotFound
+from filebroker.ground.errors import FilebrokerError, RunNotFound
+from filebroker.ground.lazy import cached_property
 from filebroker.intake import labels as run_labels
 from filebroker.intake.runs import IntakeRun
 from filebroker.intake.sources import Branch
@@ -120,9 +120,8 @@ class RunMapping(Branch):
 
     def __iter__(self) -> Iterator[str]:
         """Give uids, or labels, newest run first."""
-        if _is_gui_looking():
-            return self.recent.keys()
-        return self._names()
+        names: Iterator[str] = self.recent.keys() if _is_gui_looking() else self._names()
+        return names
 
     def _names(self) -> Iterator[str]:
         return (name for name, _ in self._named())
@@ -191,11 +190,13 @@ class RunMapping(Branch):
         )
 
     def __dir__(self) -> list[str]:
-        listed = islice(self._names(), RECENT) if self._labels else ()
-        return sorted({*object.__dir__(self), *listed})
+        return sorted({*object.__dir__(self), *(self._ipython_key_completions_() if self._labels else ())})
 
     def _ipython_key_completions_(self) -> list[str]:
-        return list(islice(self._names(), RECENT))
+        try:
+            return list(islice(self._names(), RECENT))
+        except FilebrokerError:  # to look at a catalog is no mistake
+            return []
 
 
 def _is_gui_looking() -> bool:

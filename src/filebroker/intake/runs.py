@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from intake.catalog.base import Catalog
@@ -12,6 +11,7 @@ from filebroker import __version__
 from filebroker.faces.bluesky_run import BlueskyRun
 from filebroker.faces.header import Header
 from filebroker.ground.errors import FilebrokerError, UnknownStream
+from filebroker.ground.lazy import cached_property
 from filebroker.ground.texts import printable
 from filebroker.intake import labels
 from filebroker.intake.entries import Entries
@@ -176,7 +176,8 @@ class IntakeRun(Branch, Catalog):  # type: ignore[misc]
         """Give a stream."""
         if name not in self._run.stream_names:
             raise UnknownStream(f"run {self.uid!r} has no stream {name!r:.100}; it has {self._run.stream_names}")
-        stream = IntakeStream(run=self._key, stream=name, **self.place.arguments())
+        # Of this run, also where its own key comes to mean another one.
+        stream = IntakeStream(run=self.uid, stream=name, **self.place.arguments())
         stream.hold(self._broker, self._run)
         stream.cat = stream.catalog_object = self
         return stream
@@ -199,7 +200,10 @@ class IntakeRun(Branch, Catalog):  # type: ignore[misc]
             return found
         if name.startswith("_") or not self._is_made:
             raise AttributeError(f"an IntakeRun has no {name!r}")
-        return self[name]
+        try:
+            return self[name]
+        except FilebrokerError as error:  # the run may be gone as well
+            raise AttributeError(str(error)) from error
 
     def __contains__(self, name: object) -> bool:
         return name in self._run.stream_names
@@ -244,10 +248,13 @@ class IntakeRun(Branch, Catalog):  # type: ignore[misc]
         return ((name, self._stream(name)) for name in self)
 
     def __dir__(self) -> list[str]:
-        return sorted({*object.__dir__(self), *self})
+        return sorted({*object.__dir__(self), *self._ipython_key_completions_()})
 
     def _ipython_key_completions_(self) -> list[str]:
-        return list(self)
+        try:
+            return list(self)
+        except FilebrokerError:  # to look at a run is no mistake
+            return []
 
     def walk(self, sofar: dict[str, Any] | None = None, prefix: Any = None, depth: object = None) -> dict[str, Any]:
         """Give the entries of the streams by their dotted names.

@@ -121,9 +121,15 @@ class Reproducible:
         """
         if not arguments:
             return self
-        if self._entry is not None and not arguments.keys() <= self.options():
+        if self._entry is not None and (self._parameters & arguments.keys() or not arguments.keys() <= self.options()):
             return self._entry(**arguments)
         return self.again(**arguments)
+
+    @property
+    def _parameters(self) -> set[str]:
+        """The names of the user parameters that the source has in its catalog file."""
+        given = getattr(self._entry, "_user_parameters", None) or ()
+        return {item["name"] if isinstance(item, Mapping) else item.name for item in given}
 
     get = __call__ = configure_new
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from intake.source.base import DataSource, Schema
@@ -11,6 +10,7 @@ from filebroker import __version__
 from filebroker.cataloging.stream_tables import StreamTable
 from filebroker.faces.bluesky_run import BlueskyRun
 from filebroker.ground.errors import FilebrokerError, InvalidConfig, InvalidOption
+from filebroker.ground.lazy import cached_property
 from filebroker.ground.texts import printable
 from filebroker.intake import labels
 from filebroker.intake.places import run_key

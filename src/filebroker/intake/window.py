@@ -44,6 +44,8 @@ def _mended_0(window: Any) -> Any:
     for widget in (window.cat.select.widget, window.source.select.widget):
         if not hasattr(widget, "set_param"):
             widget.set_param = widget.param.update
+    for empty in (window.cat.search.panel, window.cat.add.panel):
+        empty.width_policy = "min"  # else they push the plot out of the page
     return window
 
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from functools import cached_property, partial
+from functools import partial
 from itertools import pairwise
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from filebroker.ground.errors import DamagedRun
+from filebroker.ground.lazy import cached_property
 
 #: A first byte, and the one after the last.
 Range = tuple[int, int]

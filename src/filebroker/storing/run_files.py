@@ -5,7 +5,7 @@ import hashlib
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from functools import cached_property, partial
+from functools import partial
 from itertools import pairwise
 from operator import itemgetter
 from typing import TypeVar
@@ -14,6 +14,7 @@ from filebroker.ground import codec
 from filebroker.ground.documents import Document, Pair, stream_name
 from filebroker.ground.errors import DamagedRun, FilebrokerError, NothingRecorded, StorageError, UnsupportedFormat
 from filebroker.ground.filesystem import Folder
+from filebroker.ground.lazy import cached_property
 from filebroker.storing import layout
 from filebroker.storing.convoys import SMALL_PAGE_BYTES, Convoy, is_entry, is_page, is_whole, page_request
 from filebroker.storing.journal import HEAD, Line, Lines, SlimLine, read_lines
@@ -101,7 +102,7 @@ class RunFiles:
         if self._lines and self._lines[0].name == "start":
             return
         if self._unstarted:
-            raise NothingRecorded(f"the run in {self._where} has not been started yet")
+            raise NothingRecorded(f"the run in {self._where} has not been started yet, or was removed")
         raise DamagedRun(
             f"the run in {self._where} has no readable start document"
             + "".join(f"; {problem}" for problem in self.damage)

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
 from filebroker.ground.documents import describe, stream_name
 from filebroker.ground.errors import InvalidDocument, UnknownRun, UnstorableValue
+from filebroker.ground.lazy import cached_property
 from filebroker.storing.layout import stream_directory
 
 
