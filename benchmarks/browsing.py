@@ -16,10 +16,11 @@ from itertools import islice
 from typing import Any
 
 import intake
-import pandas  # noqa: F401 - what is first read in a new process is not to bring it
+import pandas  # noqa: F401 - this and the driver are not to be imported by what is timed
 import yaml
 from dask.base import tokenize
 
+import filebroker.intake.catalogs  # noqa: F401
 from crowd import Crowd
 from filebroker import Broker
 from finding import Caches, Line, Measured, made, probe
@@ -301,7 +302,8 @@ def make_static(crowd: Crowd, folder: str) -> str:
     }
     with open(os.path.join(folder, "static.yml"), "w") as out:
         yaml.safe_dump({"sources": entries}, out)
-    return next(iter(entries))
+    newest: str = next(iter(entries))
+    return newest
 
 
 GROUPS: dict[str, Callable[[Crowd], Iterable[Measured]]] = {

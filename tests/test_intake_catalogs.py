@@ -49,7 +49,7 @@ from filebroker.queries import TextQuery, TimeRange
 from filebroker.storing.recorder import Recorder
 
 HOUR = 3600.0
-IS_2 = int(intake.__version__.split(".")[0]) >= 2
+IS_0_6 = intake.__version__.startswith("0.6.")
 #: Uids that are no UUIDs, or look like something else, with their scan_ids.
 ODD: list[tuple[str, int | None]] = [
     *[("dotted.uid.of.a.run", 40), ("dotted", 41), ("dotted.primary", 42), ("with/slash/uid", 43), ("77", 44)],
@@ -899,12 +899,15 @@ def test_a_user_parameter_may_be_named_as_an_argument(place: str, tmp_path: Path
     found = intake.open_catalog(written(tmp_path / "a.yml", found=source)).found
     assert list(found) == list(intake.open_filebroker(place, limit=4, labels=True))
     assert len(list(found(limit=2))) == 2
-    assert list(found(labels=False)) == list(intake.open_filebroker(place, limit=4))
+    if not IS_0_6:  # for which every text is true
+        assert list(found(labels=False)) == list(intake.open_filebroker(place, limit=4))
 
 
 @pytest.mark.filterwarnings("ignore:Shell command not executed")
 @pytest.mark.parametrize("name", ["path", "url", "search", "name", "description", "where"])
 def test_a_user_parameter_may_have_the_name_of_another_argument(tmp_path: Path, name: str) -> None:
+    if IS_0_6 and name == "name":
+        pytest.skip("Intake 0.6 has the source's own name there")
     small(tmp_path / "a", 1)
     small(tmp_path / "b", 2)
     parameters = {name: {"type": "str", "description": "Which", "default": "a"}}
@@ -939,19 +942,21 @@ def test_intakes_own_directories_have_the_same_names_for_both(
 
 
 def test_what_only_streams_can_do_is_told_by_the_others(catalog: IntakeCatalog) -> None:
-    for source in (catalog, catalog[-1]):
-        for name in ("read_chunked", "to_spark", "close"):
-            assert callable(getattr(source, name))
-        source.close()
-        for ask in (source.read_chunked, source.to_spark, lambda source=source: source.read_partition(0)):
+    run = catalog[-1]
+    for source in (catalog, run):
+        with source:
+            source.close()
+        for ask in (source.read_chunked, lambda source=source: source.read_partition(0)):
             with pytest.raises(NotSupported, match="primary"):
                 ask()
-    for ask in (catalog[-1].read, catalog[-1].to_dask):
+        assert not hasattr(source, "entry")
+    for ask in (run.read, run.to_dask):
         with pytest.raises(NotSupported, match="primary"):
             ask()
+    for source in (catalog, run, run.primary):
+        with pytest.raises(NotSupported, match="directory"):
+            source.to_spark()
     assert len(catalog) == 32
-    assert not hasattr(catalog, "entry")
-    assert not hasattr(catalog[-1], "entry")
 
 
 def test_the_events_of_all_runs_are_one_table_of_dask(catalog: IntakeCatalog, broker: Broker) -> None:

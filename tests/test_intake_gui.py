@@ -71,7 +71,13 @@ def record(db: Broker, number: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+def packages() -> None:
+    for package in ("panel", "hvplot"):
+        pytest.importorskip(package)
+
+
+@pytest.fixture(scope="module")
+def folder(packages: None, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = str(tmp_path_factory.mktemp("gui") / "catalog")
     db = Broker(path, sync="never")
     for number in range(1, MANY + 1):
@@ -82,8 +88,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def catalog(folder: str) -> IntakeCatalog:
-    for package in ("panel", "hvplot"):
-        pytest.importorskip(package)
     return IntakeCatalog(folder, name="beamline")
 
 
@@ -216,17 +220,13 @@ def test_a_catalog_below_another_is_listed_no_longer(folder, catalog, tmp_path):
 def test_runs_are_searched_in_the_window(hands):
     open_list(hands)
     hands.search("grid_scan")
-    if not IS_TWO:  # Intake 2 lists no run twice
-        hands.choose("beamline_0" if "beamline_0" in hands.labels() else hands.labels()[-1])
-        return
-    found = hands.window._cats["search <grid_scan>"]
+    window = hands.window
+    (found,) = [window._cats["search <grid_scan>"]] if IS_TWO else window.cat.cats
     assert isinstance(found, IntakeCatalog)
     assert len(found) == MANY // 2
 
 
-def test_a_run_whose_files_are_gone_leaves_the_others_to_be_seen(tmp_path):
-    for package in ("panel", "hvplot"):
-        pytest.importorskip(package)
+def test_a_run_whose_files_are_gone_leaves_the_others_to_be_seen(packages, tmp_path):
     path = str(tmp_path / "catalog")
     db = Broker(path, sync="never")
     for number in (1, 2, 3):
@@ -297,13 +297,13 @@ def test_no_document_is_shown_where_it_would_be_read_as_a_template_or_a_page(han
     assert os.listdir() == []
 
 
-def test_without_panel_it_tells_what_to_install(folder, monkeypatch):
+def test_without_panel_it_tells_what_to_install(monkeypatch):
     def refuse(name):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     monkeypatch.setattr("filebroker.ground.packages.import_module", refuse)
     with pytest.raises(MissingPackage, match=r'panel, which is not installed: pip install "filebroker\[gui\]"'):
-        _ = IntakeCatalog(folder).gui
+        _ = IntakeCatalog("nowhere").gui
 
 
 # -- in a browser
@@ -341,8 +341,6 @@ _DRAWN = """() => {
 @pytest.fixture
 def address(folder: str) -> Iterator[str]:
     """Serve the window from a process of its own."""
-    for package in ("panel", "hvplot"):
-        pytest.importorskip(package)
     errors = Path("server.log")
     with errors.open("w") as log:
         server = subprocess.Popen(

@@ -615,6 +615,8 @@ def test_no_credential_is_in_an_error(access: Access, s3_endpoint: str, monkeypa
         complaint(lambda: give(endpoint_url="no-endpoint")[-1]),
         complaint(lambda: give(no_such_option=CANARY)[-1]),
     ]
+    retries = {"mode": f"mode-{CANARY}"}  # which botocore repeats
+    texts.append(complaint(lambda: len(give(config_kwargs={"retries": retries}))))
     texts += [complaint(lambda: give()["missing"]), complaint(lambda: give()[access.uid, "missing"])]
     texts += [
         complaint(lambda: give().search({"$larger": 5})),

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
+from filebroker.cataloging.dask_tables import table_of_parts
 from filebroker.cataloging.partitions import Partitions, start_value
 from filebroker.cataloging.shelf import version_of
 from filebroker.cataloging.table_columns import TableColumn, empty_table, key_of, names_of, page_dtype
@@ -64,7 +65,7 @@ def table_of(
     limits
         The earliest and the latest time of an event, None for any.
     """
-    frames = need("dask.dataframe")
+    need("dask.dataframe")
     keys = None if columns is None else names_of("columns", columns)
     paths = [Path(name) for name in names_of("metadata", metadata)]
     low = -math.inf if limits[0] is None else times.parse(limits[0])
@@ -75,12 +76,7 @@ def table_of(
     folder = runs.catalog.folder
     waiting = _not_in_store(folder, {part.directory for part in parts})
     reader = Partitions(folder, stream, shown, low, high, waiting, uuid.uuid4().hex)
-    meta = empty_table(shown)
-    # Else dask makes strings of all objects: of arrays, lists and mappings.
-    with need("dask").config.set({"dataframe.convert-string": False}):
-        if not parts:
-            return frames.from_pandas(meta, npartitions=1)
-        return frames.from_map(reader, *zip(*parts, strict=True), meta=meta, label="events")
+    return table_of_parts(reader, parts, empty_table(shown))
 
 
 def _not_in_store(folder: Folder, directories: set[str]) -> frozenset[str]:

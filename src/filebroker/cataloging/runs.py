@@ -270,14 +270,30 @@ class Runs(ABC):
         run = self.of_uid(prefix)
         if run is not None:
             return run
-        search = self._search()
-        entries = search.library.ask(Manifest.by_uid, prefix)
-        runs = list(islice(self._opened(search.among(entries)), _LISTED_CANDIDATES + 1))
+        runs = list(islice(self.of_prefix(prefix), _LISTED_CANDIDATES + 1))
         if not runs:
             raise RunNotFound(f"no run in {self.place} has a uid that begins with {prefix!r:.200}. {_COPIED}")
         if len(runs) > 1:
             raise AmbiguousPrefix(_list_candidates(prefix, runs))
         return runs[0]
+
+    def of_prefix(self, prefix: str) -> Iterator[Run]:
+        """Give all runs whose uids begin with some characters, each opened when it is asked for.
+
+        Parameters
+        ----------
+        prefix
+            The characters; capitals count.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> [run.start["scan_id"] for run in catalog.of_prefix("17856673")]
+        [20]
+        """
+        search = self._search()
+        return self._opened(search.among(search.library.ask(Manifest.by_uid, prefix)))
 
     def _opened(self, entries: Iterable[Entry]) -> Iterator[Run]:
         """Open some runs; those that cannot be read are left out."""

@@ -19,6 +19,7 @@ from filebroker.cataloging.column_kinds import (
     kinds_in_page,
     merged_dtype,
 )
+from filebroker.cataloging.dask_tables import table_of_parts
 from filebroker.cataloging.run import Run, Stream
 from filebroker.cataloging.stream_parts import StreamParts, joined
 from filebroker.cataloging.table_columns import TableColumn, empty_table, key_of, names_of
@@ -290,12 +291,9 @@ class StreamTable:
         >>> float(table["det"].max().compute(scheduler="synchronous"))
         1.0
         """
-        frames = need("dask.dataframe")
+        need("dask.dataframe")
         tasks = [(None, None)] if self._pages is None else [_task(entry) for entry in self._pages]
-        # Else dask makes strings of all objects: of arrays, lists and mappings.
-        with need("dask").config.set({"dataframe.convert-string": False}):
-            parts = zip(*tasks, strict=True)
-            table: DataFrame = frames.from_map(self._reader, *parts, meta=self.empty(), label="events")
+        table: DataFrame = table_of_parts(self._reader, tasks, self.empty())
         return table
 
     @cached_property

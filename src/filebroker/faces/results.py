@@ -244,9 +244,10 @@ def unanswered(error: Exception) -> str:
     return f"it could not be answered, because {error}"
 
 
-def newest_table(runs: Runs) -> str:
-    """Give the newest of some runs as an HTML table; nothing for no runs."""
-    rows = [listing.row_of(item) for item in islice(runs.documents(), _SHOWN_IN_HTML)]
+def newest_table(runs: Runs, limit: int | None = None) -> str:
+    """Give the newest of some runs as an HTML table, no more than a limit; nothing for no runs."""
+    shown = _SHOWN_IN_HTML if limit is None else min(limit, _SHOWN_IN_HTML)
+    rows = [listing.row_of(item) for item in islice(runs.documents(), shown)]
     return html.rows_table(listing.COLUMNS, rows) if rows else ""
 
 

@@ -443,7 +443,7 @@ class NothingRecorded(DamagedRun):
     >>> Run(Folder(tempfile.mkdtemp()), "20261122T174908.633895Z-84d9ee44")
     Traceback (most recent call last):
         ...
-    filebroker.ground.errors.NothingRecorded: the run in ...84d9ee44 has not been started yet
+    filebroker.ground.errors.NothingRecorded: the run in ...84d9ee44 has not been started yet, or was removed
     """
 
 

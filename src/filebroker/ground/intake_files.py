@@ -26,6 +26,8 @@ _ACTIVE = re.compile(r"\{(?=[{%#\r]|\n\Z)|\r|\n\Z|!(?=template )")
 #: How a string in a template writes it.
 _WRITTEN = {"{": "{", "!": "!", "\n": "\\n", "\r": "\\r"}
 _READ = {written: text for text, written in _WRITTEN.items()}
+#: Arguments of a driver that are for people.
+_PEOPLES = ("name", "metadata")
 #: What separates directories in INTAKE_PATH: not the colon of a URL.
 _SEPARATOR = re.compile(";" if os.name == "nt" else r":(?!//)")
 
@@ -157,6 +159,8 @@ def _config(name: str, source: Mapping[str, Any], file: str) -> Config:
     given = source.get("args")
     known = {"CATALOG_DIR": os.path.dirname(os.path.abspath(file))} | _defaults(source.get("parameters"))
     arguments = _filled_in(dict(given) if isinstance(given, Mapping) else {}, known)
+    for key in _PEOPLES:
+        arguments.pop(key, None)
     url = arguments.pop("url", None)
     if url is not None:
         arguments["path"] = url

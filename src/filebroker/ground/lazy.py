@@ -4,6 +4,7 @@ import functools
 from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
+_NOTHING = object()
 
 
 class cached_property(functools.cached_property[T]):  # noqa: N801 - named as what it takes the place of
@@ -20,6 +21,6 @@ class cached_property(functools.cached_property[T]):  # noqa: N801 - named as wh
     def __get__(self, instance: object | None, owner: type[Any] | None = None) -> Any:
         if instance is None:
             return self
-        kept = vars(instance)
-        name = str(self.attrname)
-        return kept[name] if name in kept else kept.setdefault(name, self.func(instance))
+        kept, name = vars(instance), str(self.attrname)
+        value = kept.get(name, _NOTHING)
+        return kept.setdefault(name, self.func(instance)) if value is _NOTHING else value

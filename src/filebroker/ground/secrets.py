@@ -18,6 +18,14 @@ _VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _SHORTEST = 6
 #: ``user:password@`` right after the protocol; ``host:80/`` is none.  A password may hold a slash.
 _CREDENTIALS = re.compile(r"^[^/@:]*:(?!\d+/)[^@]*@|^[^/@:]+@(?=.*)", re.DOTALL)
+#: How options are called that hold a secret.
+_SECRET = re.compile(
+    r"key|secret|token|passw|passphrase|pwd|credential|auth(orization)?$|cookie|\bsas|connection_?string"
+    r"|\bsig$|signature$",
+    re.IGNORECASE,
+)
+#: The names of what stands in the query of a URL.
+_QUERY = re.compile(r"[?&]([^=&#]*)=")
 #: Protocols where something before an ``@`` is no secret: a user's or a container's name.
 _NAMED_BEFORE_AT = frozenset({"abfs", "abfss", "adl", "az", "ftp", "sftp", "ssh", "smb", "hdfs", "webhdfs"})
 
@@ -99,8 +107,19 @@ def scrub(text: str, secrets: list[str]) -> str:
     return text
 
 
+def is_secret(name: str) -> bool:
+    """Tell whether an option of some name is likely to hold a secret.
+
+    Examples
+    --------
+    >>> is_secret("aws_secret_access_key"), is_secret("endpoint_url")
+    (True, False)
+    """
+    return _SECRET.search(name) is not None
+
+
 def refuse_credentials(url: str) -> None:
-    """Refuse a URL with a password in it: URLs are shown, logged and written down.
+    """Refuse a URL with a password or a token in it: URLs are shown, logged and written down.
 
     Raises
     ------
@@ -115,3 +134,9 @@ def refuse_credentials(url: str) -> None:
                 f"a URL with {protocol}:// has credentials in it; leave them out, and name them in storage_options: "
                 f"a profile, or {{'env': 'NAME'}} for the value of an environment variable"
             )
+    secret = next(filter(is_secret, _QUERY.findall(url)), None) if "://" in url else None
+    if secret is not None:
+        raise InvalidConfig(
+            f"a URL has {secret!r:.100} in its query, which is a secret; leave it out, and name credentials in "
+            "storage_options"
+        )

@@ -5,18 +5,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from filebroker.ground.arguments import count, flag
 from filebroker.ground.databroker_stores import Store, stores
-from filebroker.ground.errors import InvalidConfig
+from filebroker.ground.errors import InvalidConfig, InvalidOption
 
 #: Keys of a configuration, with the kind of their values and an example for whoever wrote another kind.
 _KINDS: dict[str, tuple[type, str]] = {
     "storage_options": (Mapping, "{anon: true}"),
-    "read_only": (bool, "true"),
     "handlers": (Mapping, "{AD_TIFF: 'my_package.MyHandler'}"),
     "root_map": (Mapping, "{/old/place: /new/place}"),
     "transforms": (Mapping, "{start: 'my_package.my_function'}"),
 }
-_KEYS = frozenset({"description", "path", "api_version", "search", "limit", "labels", *_KINDS})
+_TIMES = ("since", "until")
+_KEYS = frozenset({"description", "path", "api_version", "read_only", "search", "limit", "labels", *_KINDS})
 #: How a catalog is given: as databroker's version 0 and 1 did, or as a catalog of version 2.
 _API_VERSIONS = (0, 1, 2)
 
@@ -105,7 +106,26 @@ class Config:
         unknown = sorted(map(str, self.content.keys() - _KEYS))
         if unknown and "metadatastore" not in self.content:  # databroker looks at no more than it knows
             raise InvalidConfig(f"{self.label} has {unknown[0]!r}, which means nothing; it may have {sorted(_KEYS)}")
-        return {key: self._value(key) for key in ("storage_options", "read_only") if key in self.content}
+        self._check_listing()
+        given = {key: self._value(key) for key in ("storage_options",) if key in self.content}
+        return given if "read_only" not in self.content else {**given, "read_only": self._read_only}
+
+    @property
+    def _read_only(self) -> bool:
+        try:
+            return flag("read_only", self.content["read_only"])
+        except InvalidOption:
+            raise InvalidConfig(
+                f"{self.label} has read_only: {self.content['read_only']!r:.200}; write for example 'read_only: true'"
+            ) from None
+
+    def _check_listing(self) -> None:
+        """Refuse what says wrongly how a catalog is to be listed; the prompt lists nothing by itself."""
+        try:
+            count(self.content.get("limit"))
+            flag("labels", self.content.get("labels"))
+        except InvalidOption as error:
+            raise InvalidConfig(f"{self.label} cannot be used: {error}") from None
 
     @property
     def handlers(self) -> dict[str, str]:
@@ -224,7 +244,7 @@ def searches(given: Any, label: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for item in given if isinstance(given, list | tuple) else [given]:
         if isinstance(item, Mapping) and all(isinstance(key, str) for key in item):
-            found.append(dict(item))
+            found.append({key: _year(value) if key in _TIMES else value for key, value in item.items()})
         elif isinstance(item, str):
             found.append({"text_search": item})
         elif item is not None:
@@ -233,6 +253,11 @@ def searches(given: Any, label: str) -> list[dict[str, Any]]:
                 "'search: {plan_name: scan, since: 2026-11}'"
             )
     return [search for search in found if search not in ({}, {"text_search": ""})]
+
+
+def _year(time: Any) -> Any:
+    """Take a number of four digits, as YAML reads it, for a year and not for seconds."""
+    return str(time) if type(time) is int and 1000 <= time <= 9999 else time
 
 
 def _expanded(path: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from filebroker.ground.errors import InvalidConfig
 from filebroker.ground.filesystem import Folder, is_url
-from filebroker.ground.secrets import refuse_credentials
+from filebroker.ground.secrets import is_secret, refuse_credentials
 from filebroker.ground.yaml_files import ENDINGS
 
 #: What may stand in no name, because a file's name, a shell's pattern or a URL could not hold it.
@@ -17,14 +17,7 @@ _LONGEST = 100
 _LONGEST_BYTES = 200
 #: What Intake does not give back as it stands, because it takes files and their values for templates.
 _CHANGED = re.compile(r"\{[{%#]|[\r\0\ud800-\udfff]|\n\Z|!template ")
-#: How options are called that hold a secret.
-_SECRET = re.compile(
-    r"key|secret|token|passw|passphrase|pwd|credential|auth(orization)?$|cookie|\bsas|connection_?string"
-    r"|\bsig$|signature$",
-    re.IGNORECASE,
-)
 _OPTIONS = "storage_options"
-_QUERY = re.compile(r"[?&]([^=&#]*)=")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -93,12 +86,6 @@ def _check_text(text: str, what: str) -> None:
     if not is_url(text):
         return
     refuse_credentials(text)
-    secret = next((name for name in _QUERY.findall(text) if _SECRET.search(name)), None)
-    if secret is not None:
-        raise InvalidConfig(
-            f"{what} has {secret!r} in its query, which is a secret; leave it out, and name credentials in "
-            "storage_options"
-        )
 
 
 def check_description(description: str) -> None:
@@ -138,7 +125,7 @@ def plain(value: Any, key: str) -> Any:
         return {_checked_key(name, key): plain(value[name], f"{key}.{name}") for name in value}
     if value is None or isinstance(value, bool):
         return value
-    if place == _OPTIONS and _SECRET.search(option):
+    if place == _OPTIONS and is_secret(option):
         raise InvalidConfig(
             f"{key} is a secret, and no file is the place for it: give the name of an environment variable that holds "
             f"it, as in {{'env': 'NAME'}}, or at the command line --storage-option {option}=env:NAME"

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from intake.catalog.base import Catalog
 
 from filebroker import __version__
-from filebroker.cataloging import overviews
 from filebroker.faces import html
 from filebroker.faces.keywords import narrowed_by
 from filebroker.faces.results import counted, newest_table, unanswered
+from filebroker.ground.arguments import count, flag
 from filebroker.ground.errors import FilebrokerError, InvalidQuery, NotSupported
 from filebroker.ground.lazy import cached_property
 from filebroker.ground.settings import searches
 from filebroker.intake.entries import Entries
-from filebroker.intake.options import count, flag
 from filebroker.intake.questions import written_down
 from filebroker.intake.run_mapping import RunMapping
 
@@ -49,7 +48,7 @@ class IntakeCatalog(RunMapping, Catalog):  # type: ignore[misc]
     search
         Only the runs that answer: words, or a mapping of the keywords of a search at the prompt, or a list of both.
     limit
-        List only so many, the newest.  Others can still be looked up.
+        List only so many, the newest.  Others can still be looked up, and are searched.
     labels
         List keys such as ``s000200_grid_scan_84d9ee44`` in place of uids.
     path, handler_registry
@@ -118,8 +117,8 @@ class IntakeCatalog(RunMapping, Catalog):  # type: ignore[misc]
         self._searches = [written_down(item) for item in searches(search, "the source")]
         self._limit, self._labels = count(limit), flag("labels", labels)
         self._read_only = flag("read_only", read_only)
-        intakes.setdefault("ttl", 60)
-        super().__init__(name=name or self.driver, description=description, metadata=self.given_metadata, **intakes)
+        self.refuse_unknown(intakes)
+        super().__init__(name=name or self.driver, description=description, metadata=self.given_metadata)
         self.storage_options = self.place.storage_options
 
     @classmethod
@@ -188,6 +187,10 @@ class IntakeCatalog(RunMapping, Catalog):  # type: ignore[misc]
         (4, 3)
         """
         if isinstance(text, Mapping):
+            if not all(isinstance(key, str) for key in text):
+                raise InvalidQuery(
+                    f"the keys of a search are text, as in {{'plan_name': 'scan'}}, not as in {text!r:.200}"
+                )
             added = [dict(text), keywords]
         elif text is None or isinstance(text, str):
             added = [{} if text is None else {"text_search": text}, keywords]
@@ -256,7 +259,9 @@ class IntakeCatalog(RunMapping, Catalog):  # type: ignore[misc]
         >>> intake.open_filebroker("sample_data/example").to_dataframe(["scan_id"], limit=2)["scan_id"].to_list()
         [22, 21]
         """
-        limits = [number for number in (limit, self._limit) if number is not None]
+        limits = [number for number in (count(limit), self._limit) if number is not None]
+        from filebroker.cataloging import overviews
+
         return overviews.table_of(islice(self._runs.documents(), min(limits, default=None)), columns)
 
     def to_dask(
@@ -270,6 +275,8 @@ class IntakeCatalog(RunMapping, Catalog):  # type: ignore[misc]
         dtypes: Mapping[str, str] | None = None,
     ) -> Any:
         """Give the events of all runs as one dask table, which reads what is computed; see `Runs.to_dask`.
+
+        All runs are those that `search` gives; ``limit`` is for lists alone.
 
         Parameters
         ----------
@@ -309,7 +316,7 @@ class IntakeCatalog(RunMapping, Catalog):  # type: ignore[misc]
 
     def _repr_html_(self) -> str:
         try:
-            return html.heading(repr(self)[1:-1]) + newest_table(self._runs)
+            return html.heading(repr(self)[1:-1]) + newest_table(self._runs, self._limit)
         except FilebrokerError:
             return html.heading(repr(self)[1:-1])
 
@@ -334,8 +341,9 @@ class IntakeCatalog(RunMapping, Catalog):  # type: ignore[misc]
         """
         if "_broker" in self.__dict__:  # Intake does this as well when a catalog is made
             self._broker.catalog.refresh()
+            self._listed.clear()
 
-    reload = force_reload
+    reload = refresh = force_reload
 
     @property
     def gui(self) -> Any:

@@ -17,7 +17,7 @@ _SHORT = re.compile(r"[0-9a-f]{8}")
 _UNFIT = re.compile(r"\W+", re.ASCII)
 #: Longer names are cut.
 _LONGEST = 40
-#: A label without a scan_id is looked for among so many runs.
+#: A label of a uid that had to be altered to fit, and without a scan_id, is looked for among so many runs.
 _LOOKED_AT = 100
 
 
@@ -82,15 +82,23 @@ def find_label(runs: Runs, label: str) -> Run:
     """
     found = _LABEL.fullmatch(label)
     if found is not None:
-        for run in _candidates(runs, found["scan_id"]):
+        for run in _candidates(runs, found["scan_id"], label):
             if label_of(run.start) == label:
                 return run
     raise RunNotFound(f"no run in {runs.place} has the label {label!r:.200}")
 
 
-def _candidates(runs: Runs, scan_id: str) -> Iterator[Run]:
-    """Give the runs that may have a label, newest first."""
-    return islice(runs, _LOOKED_AT) if scan_id == "none" else runs.of_scan_id(int(scan_id))
+def _candidates(runs: Runs, scan_id: str, label: str) -> Iterator[Run]:
+    """Give the runs that may have a label: the likely ones first, none of which takes long to find."""
+    *before, last = label.split("_")
+    if _SHORT.fullmatch(last):
+        yield from runs.of_prefix(last)
+    for place in range(1, len(before) + 1):  # a uid that is no UUID, and stands there as it is
+        run = runs.of_uid("_".join([*before, last][place:]))
+        if run is not None:
+            yield run
+    # One that had to be altered to fit.
+    yield from islice(runs, _LOOKED_AT) if scan_id == "none" else runs.of_scan_id(int(scan_id))
 
 
 def find(runs: Runs, key: Any) -> Run:

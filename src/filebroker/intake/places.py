@@ -44,7 +44,7 @@ class Place:
     root_map: dict[str, str] = field(default_factory=dict)
     transforms: dict[str, str] = field(default_factory=dict)
 
-    def arguments(self, *, secrets: bool = True) -> dict[str, Any]:
+    def arguments(self, *, secrets: bool = False) -> dict[str, Any]:
         """Give what a source of this place is made of.
 
         Parameters
@@ -72,7 +72,7 @@ class Place:
         FilebrokerError
             As for `Broker`.
         """
-        content = self.arguments()
+        content = self.arguments(secrets=True)
         content["path"] = content.pop("url")
         return opened(Config(name or "", None, {**content, "read_only": read_only}))
 
@@ -125,6 +125,8 @@ def place_of(
 def _mapping(key: str, value: Any) -> dict[str, Any]:
     if value is not None and not isinstance(value, Mapping):  # not shown: it may be a credential
         raise InvalidConfig(f"the source has {key} of type {type(value).__name__}; it is a mapping")
+    if not all(isinstance(name, str) for name in value or ()):
+        raise InvalidConfig(f"the source has {key} with a key that is no text")
     return dict(value or {})
 
 
@@ -175,7 +177,7 @@ def absolute(url: str, directory: str | None) -> str:
     """
     refuse_credentials(url)
     if not is_url(url):
-        path = os.path.expanduser(url)
+        path = os.path.expanduser(os.path.expandvars(url))
         if directory is None or not is_url(directory) or os.path.isabs(path):
             return os.path.normpath(os.path.join(directory or os.getcwd(), path))
         url = f"{directory.rstrip('/')}/{path}"
@@ -199,7 +201,7 @@ class _Brokers:
 
     def give(self, place: Place) -> Broker:
         """Give the broker of a place, opened unless it is open."""
-        key = json.dumps(place.arguments(), sort_keys=True, default=repr)
+        key = json.dumps(place.arguments(secrets=True), sort_keys=True, default=repr)
         with self._mutex:
             broker = self._known.get(key)
         if broker is None:

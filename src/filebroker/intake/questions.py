@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from filebroker.ground import times
+from filebroker.ground.errors import InvalidQuery
 
 #: Flags of regular expressions that MongoDB's query language knows.
 _OPTIONS = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBOSE: "x"}
@@ -42,6 +43,8 @@ def _time(value: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise InvalidQuery(f"the keys of a search are text, not as in {value!r:.200}")
         return {name: item for key, given in value.items() for name, item in _condition(key, given).items()}
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()

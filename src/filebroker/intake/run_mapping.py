@@ -73,7 +73,7 @@ class RunMapping(Branch):
 
     def _made(self, uid: str, name: str, found: Run | None = None) -> IntakeRun:
         """Make the source of a run, which need not be looked for if it was found already."""
-        run = IntakeRun(run=uid, **self.place.arguments())
+        run = IntakeRun(run=uid, **self.place.arguments(secrets=True))
         run.hold(self._broker, found)
         run.name, run.cat = name, self
         run.catalog_object = self
@@ -134,7 +134,8 @@ class RunMapping(Branch):
                 yield uid, uid
                 continue
             label = run_labels.label_of(item.start)
-            self._listed[label] = uid if self._listed.get(label, uid) == uid else None
+            if self._limit is not None and self._limit <= RECENT:
+                self._listed[label] = uid if self._listed.get(label, uid) == uid else None
             yield label, uid
 
     def __len__(self) -> int:

@@ -85,8 +85,8 @@ class IntakeRun(Branch, Catalog):  # type: ignore[misc]
             transforms=transforms,
         )
         self._key = run_key(run)
-        intakes.setdefault("ttl", 60)
-        super().__init__(name=name or str(run), description=description, **intakes)
+        self.refuse_unknown(intakes)
+        super().__init__(name=name or str(run), description=description)
         self.storage_options = self.place.storage_options
         self._is_made = True
 
@@ -177,7 +177,7 @@ class IntakeRun(Branch, Catalog):  # type: ignore[misc]
         if name not in self._run.stream_names:
             raise UnknownStream(f"run {self.uid!r} has no stream {name!r:.100}; it has {self._run.stream_names}")
         # Of this run, also where its own key comes to mean another one.
-        stream = IntakeStream(run=self.uid, stream=name, **self.place.arguments())
+        stream = IntakeStream(run=self.uid, stream=name, **self.place.arguments(secrets=True))
         stream.hold(self._broker, self._run)
         stream.cat = stream.catalog_object = self
         return stream
@@ -243,7 +243,7 @@ class IntakeRun(Branch, Catalog):  # type: ignore[misc]
         --------
         >>> import intake
         >>> dict(intake.open_filebroker_run("sample_data/example", run=22).items())["primary"]
-        <IntakeStream 'primary' of run 22: det, motor, motor_setpoint>
+        <IntakeStream 'primary' of run '0a00d92c-...': det, motor, motor_setpoint>
         """
         return ((name, self._stream(name)) for name in self)
 
@@ -299,4 +299,4 @@ class IntakeRun(Branch, Catalog):  # type: ignore[misc]
         """
         self.__dict__.pop("_run", None)
 
-    reload = force_reload
+    reload = refresh = force_reload

@@ -5,9 +5,14 @@ import json
 from collections.abc import Mapping
 from typing import Any, NoReturn, Self
 
-from filebroker.ground.errors import InvalidConfig, NotSupported
+from filebroker.ground.errors import InvalidConfig, InvalidOption, NotSupported
 from filebroker.ground.intake_files import escaped
 from filebroker.intake.places import Place, place_of
+
+#: What Intake's own sources take, and what makes no difference to ours.
+_INTAKES = frozenset(
+    {"api_version", "auth", "cache", "entries", "fs", "getenv", "getshell", "persist_mode", "ttl", "user_parameters"}
+)
 
 
 class Reproducible:
@@ -61,11 +66,64 @@ class Reproducible:
         self.given_metadata = dict(metadata or {})
         self.place = place_of(url, self.given_metadata.pop("catalog_dir", None), **options)
 
+    def refuse_unknown(self, given: Mapping[str, Any]) -> None:
+        """Refuse arguments that mean nothing; those of Intake's own sources are passed over.
+
+        Raises
+        ------
+        InvalidOption
+            There is one.
+        """
+        unknown = sorted(given.keys() - _INTAKES)
+        if unknown:
+            raise InvalidOption(
+                f"a source of driver {self.driver!r} has {unknown[0]!r}, which means nothing; it may have "
+                f"{', '.join(sorted(self.options()))}"
+            )
+
+    def persist(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse: runs are files already.
+
+        Raises
+        ------
+        NotSupported
+            Always.
+
+        Examples
+        --------
+        Read them where they are:
+
+        >>> import intake
+        >>> intake.open_filebroker("sample_data/example")[-1].primary.directory
+        '.../primary'
+        """
+        raise NotSupported("runs are files already, which can be copied; see the directory of a stream")
+
+    export = persist
+
+    def to_spark(self) -> NoReturn:
+        """Refuse: Spark reads the Parquet files itself.
+
+        Raises
+        ------
+        NotSupported
+            Always.
+
+        Examples
+        --------
+        Let Spark read this directory:
+
+        >>> import intake
+        >>> intake.open_filebroker("sample_data/example")[-1].primary.directory
+        '.../primary'
+        """
+        raise NotSupported("Spark reads the Parquet files in the directory of a stream itself")
+
     def own_arguments(self) -> dict[str, Any]:
         """Give the arguments besides those of the place; those left out are as they are by default."""
         raise NotImplementedError
 
-    def arguments(self, *, secrets: bool = True) -> dict[str, Any]:
+    def arguments(self, *, secrets: bool = False) -> dict[str, Any]:
         """Give all arguments that make the same source again.
 
         Parameters
@@ -78,7 +136,7 @@ class Reproducible:
     @property
     def _identity(self) -> str:
         # Not the arguments themselves: among them may be credentials, and dask shows this.
-        written = json.dumps(self.arguments(), sort_keys=True, default=repr)
+        written = json.dumps(self.arguments(secrets=True), sort_keys=True, default=repr)
         return hashlib.sha256(written.encode()).hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -93,10 +151,14 @@ class Reproducible:
 
     def __getstate__(self) -> dict[str, Any]:
         # The state of Intake's GUI is made of these.
-        return {"cls": f"{type(self).__module__}.{type(self).__qualname__}", "args": [], "kwargs": self.arguments()}
+        return {
+            "cls": f"{type(self).__module__}.{type(self).__qualname__}",
+            "args": [],
+            "kwargs": self.arguments(secrets=True),
+        }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made, (type(self), self.arguments(), self.name, self.description, self.given_metadata)
+        return _made, (type(self), self.arguments(secrets=True), self.name, self.description, self.given_metadata)
 
     def again(self, **changes: Any) -> Self:
         """Make the source again with other arguments.
@@ -107,7 +169,7 @@ class Reproducible:
             The arguments that are to be others.
         """
         made: Self = _made(
-            type(self), {**self.arguments(), **changes}, self.name, self.description, self.given_metadata
+            type(self), {**self.arguments(secrets=True), **changes}, self.name, self.description, self.given_metadata
         )
         return made
 
@@ -143,12 +205,12 @@ class Reproducible:
         return {
             **{"name": self.name, "container": self.container, "plugin": [self.driver], "driver": [self.driver]},
             **{"description": self.description or "", "direct_access": "allow", "user_parameters": []},
-            **{"metadata": self.given_metadata, "args": self.arguments(secrets=False)},
+            **{"metadata": self.given_metadata, "args": self.arguments()},
         }
 
     def _yaml(self, *_: Any, **__: Any) -> dict[str, Any]:
         # Strings out of documents, uids for example, must not become templates when this is read.
-        metadata, arguments = escaped(self.given_metadata), escaped(self.arguments(secrets=False))
+        metadata, arguments = escaped(self.given_metadata), escaped(self.arguments())
         described = {"driver": self.driver, "description": self.description or "", "metadata": metadata}
         # Intake 0.6 takes the name of a source for a template as well, and there nothing can be escaped.
         name = self.name if self.name and escaped(self.name) == self.name else self.driver
@@ -255,7 +317,8 @@ class Branch(Reproducible):
     read_chunked: Any = _refuse
     read_partition: Any = _refuse
     to_dask: Any = _refuse
-    to_spark: Any = _refuse
+    # Else Python would count down from the length, and take positions for scan_ids.
+    __reversed__ = None
 
 
 def _made(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from intake.source.base import DataSource, Schema
 
 from filebroker import __version__
-from filebroker.cataloging.stream_tables import StreamTable
 from filebroker.faces.bluesky_run import BlueskyRun
 from filebroker.ground.errors import FilebrokerError, InvalidConfig, InvalidOption
 from filebroker.ground.lazy import cached_property
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     import xarray
 
     from filebroker.cataloging.run import Run
+    from filebroker.cataloging.stream_tables import StreamTable
     from filebroker.faces.broker import Broker
     from filebroker.faces.event_stream import BlueskyEventStream
 
@@ -86,7 +86,9 @@ class IntakeStream(Reproducible, DataSource):  # type: ignore[misc]
         name: str | None = None,
         description: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        **intakes: Any,
     ) -> None:
+        self.refuse_unknown(intakes)
         self.take_place(
             path if url is None else url,
             metadata,
@@ -131,14 +133,17 @@ class IntakeStream(Reproducible, DataSource):  # type: ignore[misc]
         return labels.find(self._broker.runs, self._key)
 
     @property
-    def _table(self) -> StreamTable:
+    def _table(self) -> "StreamTable":
         """The stream as it is now."""
-        if self._run.state == "live":
-            return StreamTable(self._run[self.stream], self.columns)
-        return self._settled
+        return self._new_table() if self._run.state == "live" else self._settled
 
     @cached_property
-    def _settled(self) -> StreamTable:
+    def _settled(self) -> "StreamTable":
+        return self._new_table()
+
+    def _new_table(self) -> "StreamTable":
+        from filebroker.cataloging.stream_tables import StreamTable
+
         return StreamTable(self._run[self.stream], self.columns)
 
     @property
@@ -224,8 +229,14 @@ class IntakeStream(Reproducible, DataSource):  # type: ignore[misc]
     def _load_metadata(self) -> None:
         table = self._table
         if table is not self._described:  # nothing is known yet, or the run has grown
-            self._described, self._schema = table, _schema_of(table)
-            self.dtype, self.shape, self.npartitions = table.dtypes, self._schema.shape, table.npartitions
+            schema = _schema_of(table)
+            self._schema, self.dtype, self.shape, self.npartitions = (
+                schema,
+                schema.dtype,
+                schema.shape,
+                schema.npartitions,
+            )
+            self._described = table  # last, because of other threads
 
     # -- data
 
@@ -246,8 +257,30 @@ class IntakeStream(Reproducible, DataSource):  # type: ignore[misc]
         """
         return self._table.read()
 
-    def _get_partition(self, i: int) -> "pd.DataFrame":
+    def read_partition(self, i: int) -> "pd.DataFrame":
+        """Read one part of the table.
+
+        Parameters
+        ----------
+        i
+            Its number, from 0 on.
+
+        Raises
+        ------
+        IndexError
+            There is no such part.
+        DamagedRun
+            It cannot be read.
+
+        Examples
+        --------
+        >>> import intake
+        >>> intake.open_filebroker_stream("sample_data/example", run=22).read_partition(0).shape
+        (11, 5)
+        """
         return self._table.part(i)
+
+    _get_partition = read_partition
 
     def to_dask(self) -> Any:
         """Give the table as one of dask, which reads a page when it is computed.
@@ -326,7 +359,7 @@ class IntakeStream(Reproducible, DataSource):  # type: ignore[misc]
         return True
 
 
-def _schema_of(table: StreamTable) -> Schema:
+def _schema_of(table: "StreamTable") -> Schema:
     """Give what Intake wants to know of a table."""
     shape = table.rows, len(table.columns)
     return Schema(datashape=None, dtype=table.dtypes, shape=shape, npartitions=table.npartitions, extra_metadata={})
