@@ -6,7 +6,7 @@ VENV ?= .venv
 DATABROKER_VENV ?= .venv-databroker
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-all test-intake bench bench-finding bench-browsing bench-databroker bench-stores test-ceph example clean
+.PHONY: demo test test-all test-intake browser bench bench-finding bench-browsing bench-databroker bench-stores test-ceph example clean
 
 demo: $(VENV)/installed
 	@$(BIN)/filebroker demo
@@ -21,6 +21,10 @@ test-all: $(VENV)/installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+# A browser for the tests of Intake's window, where apt can install one.  Without one they are skipped.
+browser:
+	command -v chromium || { apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends chromium; }
 
 # Intake 0.6.4, 0.7.0 and 2.0.9 on Python 3.11 and 3.13, each in an environment of its own.
 test-intake: $(VENV)/installed-test
