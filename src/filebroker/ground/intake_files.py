@@ -19,12 +19,12 @@ _CLASS = "filebroker.intake.catalogs.IntakeCatalog"
 #: What Intake fills in: ``{{ CATALOG_DIR }}``, ``{{ env(NAME) }}``, ``{{ name }}`` of a parameter, and what `escaped`
 #: writes.
 _TEMPLATE = re.compile(
-    r"\{\{\s*(?:env\(\s*[\"']?(?P<variable>\w+)[\"']?\s*\)|(?P<name>[A-Za-z_]\w*)|\"(?P<text>\{|!|\\n|\\r)\")\s*\}\}"
+    r"\{\{\s*(?:env\(\s*[\"']?(?P<variable>\w+)[\"']?\s*\)|(?P<name>[A-Za-z_]\w*)|\"(?P<text>\{|!|\\n|\\r|\\x85)\")\s*\}\}"
 )
 #: What begins something that Intake would run, or is lost on the way through its templates.
-_ACTIVE = re.compile(r"\{(?=[{%#\r]|\n\Z)|\r|\n\Z|!(?=template )")
+_ACTIVE = re.compile(r"\{(?=[{%#\r]|\n\Z)|[\r\x85]|\n\Z|!(?=template )")
 #: How a string in a template writes it.
-_WRITTEN = {"{": "{", "!": "!", "\n": "\\n", "\r": "\\r"}
+_WRITTEN = {"{": "{", "!": "!", "\n": "\\n", "\r": "\\r", "\x85": "\\x85"}
 _READ = {written: text for text, written in _WRITTEN.items()}
 #: Arguments of a driver that are for people.
 _PEOPLES = ("name", "metadata")

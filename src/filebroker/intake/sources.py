@@ -211,7 +211,8 @@ class Reproducible:
     def _yaml(self, *_: Any, **__: Any) -> dict[str, Any]:
         # Strings out of documents, uids for example, must not become templates when this is read.
         metadata, arguments = escaped(self.given_metadata), escaped(self.arguments())
-        described = {"driver": self.driver, "description": self.description or "", "metadata": metadata}
+        description = (self.description or "").replace("!template ", "")  # which Intake takes out of its files
+        described = {"driver": self.driver, "description": description, "metadata": metadata}
         # Intake 0.6 takes the name of a source for a template as well, and there nothing can be escaped.
         name = self.name if self.name and escaped(self.name) == self.name else self.driver
         return {"sources": {name: {**described, "args": arguments}}}
