@@ -333,7 +333,7 @@ def test_little_is_looked_at_and_as_little_among_many_runs(folders: dict[int, st
     # Of the manifest it reads rows in steps, first the order and then the documents; of the catalog the marker and the
     # directory of the ledger, before each question.
     assert few.rows <= 3 * (runs + listed) + 10, few
-    assert few.reads <= 2 * runs + 9, few
+    assert few.reads <= 2 * runs + (9 if name != "a missing label" else 15), few  # any part of it may be a uid
 
 
 # -- in a store
@@ -390,8 +390,10 @@ def test_a_store_is_asked_little_and_as_little_of_many_runs(urls: dict[int, str]
             opened = Opened(urls[count], count, options)
             costs[name] = [requests_for(deed, opened, proxy), requests_for(deed, opened, proxy)]
     assert found[FEW] == found[MANY]
-    # The marker when it is opened, a listing before each question, and the pages of a table.
-    assert {name: costs for name, costs in found[FEW].items() if costs[0] > 4 or costs[1] > 3} == {}
+    # The marker when it is opened, a listing before each question, the pages of a table; any part of a label may be
+    # a uid.
+    most = {name: 4 if name != "a missing label" else 7 for name in SEEING}
+    assert {name: costs for name, costs in found[FEW].items() if costs[0] > most[name] or costs[1] >= most[name]} == {}
 
 
 # -- at the prompt

@@ -27,7 +27,8 @@ from intake.catalog.utils import expand_templates
 import factories as make
 from filebroker import Broker, FilebrokerError
 from filebroker.ground.errors import InvalidConfig, InvalidQuery, OfflineWarning
-from filebroker.ground.intake_files import catalog_search_path, escaped, sources_of
+from filebroker.ground.intake_files import catalog_search_path, sources_of
+from filebroker.ground.templates import escaped
 from filebroker.intake.catalogs import IntakeCatalog
 from filebroker.intake.labels import label_of
 from filebroker.intake.runs import IntakeRun
@@ -279,6 +280,36 @@ def test_a_label_leads_to_its_run(catalog: IntakeCatalog, kind: str) -> None:
     assert label.isascii()
     assert len(label) < 100
     assert catalog[label].uid == getattr(catalog, label).uid == catalog.recent[label].uid == given.uid
+
+
+def test_a_uid_that_is_the_beginning_of_another_hides_no_run(tmp_path: Path) -> None:
+    uids = ["84d9ee44-8c4b-4b8f-9d9c-1d2d64d3b2c4", "84d9ee44", "84d9ee44-8c4b-4b8f-9d9c-1d2d64d3b2c4 "]
+    with closing(Broker(str(tmp_path / "runs"))) as broker:
+        for uid in uids:
+            for pair in make.run(1, uid=uid):
+                broker.insert(*pair)
+    recent = intake.open_filebroker(str(tmp_path / "runs")).recent
+    labels = list(recent)
+    assert len(set(labels)) == 3
+    assert {recent[label].uid for label in labels} == set(uids)
+    assert {intake.open_filebroker(recent.place.url)[label].uid for label in labels} == set(uids)
+
+
+def test_a_run_in_progress_gives_its_documents_verbatim(tmp_path: Path) -> None:
+    with closing(Broker(str(tmp_path / "runs"))) as broker:
+        for kind in ("shell", "yaml", "control characters", "returns"):
+            given, documents = RECORDED[kind]
+            for pair in documents[:3]:
+                broker.insert(*pair)
+            run = intake.open_filebroker(str(tmp_path / "runs"))[given.uid]
+            stream = run[given.text]
+            assert run.metadata == {"start": given.start, "stop": None}
+            assert stream.metadata["descriptors"] == [given.descriptor]
+            for frame in (stream.read(), stream.to_dask().compute(scheduler="synchronous")):
+                assert frame[given.key].tolist() == [given.text]
+            assert reopened(run, tmp_path / "run.yml").metadata["start"] == given.start
+            broker.insert(*documents[3])
+            assert stream.read()[given.key].tolist() == [given.text] * 2
 
 
 def test_all_of_them_are_listed(catalog: IntakeCatalog) -> None:

@@ -111,6 +111,28 @@ class Runs(ABC):
         """
         return self._search().documents()
 
+    def documents_with(self, scan_id: int | None = None, prefix: str | None = None) -> Iterator[Documents]:
+        """Give the start and stop documents of some runs, newest first, without opening any.
+
+        Parameters
+        ----------
+        scan_id
+            Those of this number.
+        prefix
+            Those with a uid that begins so, where no number is given.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> [item.start["plan_name"] for item in catalog.documents_with(scan_id=20)]
+        ['count']
+        """
+        search = self._search()
+        asked = (Manifest.by_uid, prefix or "") if scan_id is None else (Manifest.by_scan_id, scan_id)
+        entries = list(search.among(search.library.ask(*asked)))
+        return iter(search.library.ask(Manifest.documents_at, [entry.path for entry in entries]))
+
     # -- one of them
 
     def newest(self, number: int) -> Run:
@@ -170,35 +192,14 @@ class Runs(ABC):
         >>> catalog.by_scan_id(20)
         <Run '17856673-...': count, sealed, streams baseline, primary>
         """
-        run = next(self.of_scan_id(scan_id), None)
-        if run is None:
-            raise RunNotFound(f"No run with scan_id={scan_id} in {self.place}. {_COPIED}")
-        return run
-
-    def of_scan_id(self, scan_id: int) -> Iterator[Run]:
-        """Give all runs with a scan_id, newest first, each opened when it is asked for.
-
-        Parameters
-        ----------
-        scan_id
-            The number.
-
-        Raises
-        ------
-        InvalidKey
-            It is no integer.
-
-        Examples
-        --------
-        >>> from filebroker import Broker
-        >>> catalog = Broker.named("example").catalog
-        >>> [run.start["plan_name"] for run in catalog.of_scan_id(20)]
-        ['count']
-        """
         if not isinstance(scan_id, int):
             raise InvalidKey(f"{scan_id!r:.200} is no scan_id; give an integer")
         search = self._search()
-        return self._opened(search.among(search.library.ask(Manifest.by_scan_id, scan_id)))
+        entries = search.library.ask(Manifest.by_scan_id, scan_id)
+        run = next(self._opened(search.among(entries)), None)
+        if run is None:
+            raise RunNotFound(f"No run with scan_id={scan_id} in {self.place}. {_COPIED}")
+        return run
 
     def has_uid(self, uid: str) -> bool:
         """Tell whether there is a run of exactly that uid.
@@ -270,30 +271,14 @@ class Runs(ABC):
         run = self.of_uid(prefix)
         if run is not None:
             return run
-        runs = list(islice(self.of_prefix(prefix), _LISTED_CANDIDATES + 1))
+        search = self._search()
+        entries = search.library.ask(Manifest.by_uid, prefix)
+        runs = list(islice(self._opened(search.among(entries)), _LISTED_CANDIDATES + 1))
         if not runs:
             raise RunNotFound(f"no run in {self.place} has a uid that begins with {prefix!r:.200}. {_COPIED}")
         if len(runs) > 1:
             raise AmbiguousPrefix(_list_candidates(prefix, runs))
         return runs[0]
-
-    def of_prefix(self, prefix: str) -> Iterator[Run]:
-        """Give all runs whose uids begin with some characters, each opened when it is asked for.
-
-        Parameters
-        ----------
-        prefix
-            The characters; capitals count.
-
-        Examples
-        --------
-        >>> from filebroker import Broker
-        >>> catalog = Broker.named("example").catalog
-        >>> [run.start["scan_id"] for run in catalog.of_prefix("17856673")]
-        [20]
-        """
-        search = self._search()
-        return self._opened(search.among(search.library.ask(Manifest.by_uid, prefix)))
 
     def _opened(self, entries: Iterable[Entry]) -> Iterator[Run]:
         """Open some runs; those that cannot be read are left out."""

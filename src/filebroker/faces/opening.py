@@ -62,9 +62,12 @@ def _from_intake(name: str, error: ConfigNotFound) -> "Broker":
     if name not in intake_catalogs:
         raise UnknownCatalogName(f"{error}\n{intake_catalogs.searched()}") from None
     entry = intake_catalogs[name]
-    if not hasattr(entry, "v1"):
+    from filebroker.faces.broker import Broker
+
+    broker = getattr(entry, "v1", None)
+    if not isinstance(broker, Broker):
         raise UnknownCatalogName(f"Intake knows {name!r}, but it is no catalog of runs: {type(entry).__name__}")
-    return cast("Broker", entry.v1)
+    return broker
 
 
 def from_config(

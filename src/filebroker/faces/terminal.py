@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -57,13 +58,12 @@ def open_catalog(catalog: str, *, read_only: bool = True) -> "Broker":
     """
     from filebroker.faces.broker import Broker
     from filebroker.faces.opening import opened
-    from filebroker.ground.settings import Config
 
     config = _config_of(catalog)
     if config is None:
         return Broker(catalog, read_only=read_only)
     content = {**config.content, "read_only": True} if read_only else config.content
-    return opened(Config(config.name, config.file, content))
+    return opened(replace(config, content=content))
 
 
 def _config_of(catalog: str) -> "Config | None":

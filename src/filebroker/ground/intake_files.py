@@ -10,22 +10,13 @@ from typing import Any
 
 from filebroker.ground.errors import InvalidConfig
 from filebroker.ground.settings import Config
+from filebroker.ground.templates import filled_in, unfilled
 from filebroker.ground.yaml_files import files_in, read_mapping
 
 #: The driver of a source that is a catalog of ours.
 DRIVER = "filebroker"
 #: The class of that driver.
 _CLASS = "filebroker.intake.catalogs.IntakeCatalog"
-#: What Intake fills in: ``{{ CATALOG_DIR }}``, ``{{ env(NAME) }}``, ``{{ name }}`` of a parameter, and what `escaped`
-#: writes.
-_TEMPLATE = re.compile(
-    r"\{\{\s*(?:env\(\s*[\"']?(?P<variable>\w+)[\"']?\s*\)|(?P<name>[A-Za-z_]\w*)|\"(?P<text>\{|!|\\n|\\r|\\x85)\")\s*\}\}"
-)
-#: What begins something that Intake would run, or is lost on the way through its templates.
-_ACTIVE = re.compile(r"\{(?=[{%#\r]|\n\Z)|[\r\x85]|\n\Z|!(?=template )")
-#: How a string in a template writes it.
-_WRITTEN = {"{": "{", "!": "!", "\n": "\\n", "\r": "\\r", "\x85": "\\x85"}
-_READ = {written: text for text, written in _WRITTEN.items()}
 #: Arguments of a driver that are for people.
 _PEOPLES = ("name", "metadata")
 #: What separates directories in INTAKE_PATH: not the colon of a URL.
@@ -68,7 +59,7 @@ def catalog_search_path() -> tuple[str, str]:
     """
     import platformdirs
 
-    prefix = os.environ.get("VIRTUAL_ENV")
+    prefix = os.environ.get("VIRTUAL_ENV") or None
     if prefix is None and "CONDA_PREFIX" in os.environ:
         prefix = sys.prefix
     if prefix is None and (conda := shutil.which("conda")) is not None:
@@ -142,10 +133,13 @@ def sources_of(content: Mapping[str, Any], file: str) -> Iterator[Source]:
         Where it is.
     """
     sources = content.get("sources")
+    shared = _mapping(_mapping(content.get("metadata")).get("parameters"))
     for name, source in sources.items() if isinstance(sources, Mapping) else ():
         if isinstance(source, Mapping):
             driver = _driver(source.get("driver"))
-            yield Source(str(name), driver, file, _config(str(name), source, file) if driver == DRIVER else None)
+            parameters = {**shared, **_mapping(source.get("parameters"))}
+            config = _config(str(name), source, parameters, file) if driver == DRIVER else None
+            yield Source(str(name), driver, file, config)
 
 
 def _driver(given: Any) -> str:
@@ -154,11 +148,12 @@ def _driver(given: Any) -> str:
     return DRIVER if name == _CLASS else name
 
 
-def _config(name: str, source: Mapping[str, Any], file: str) -> Config:
+def _config(name: str, source: Mapping[str, Any], parameters: Mapping[str, Any], file: str) -> Config:
     """Translate a source of ours."""
     given = source.get("args")
-    known = {"CATALOG_DIR": os.path.dirname(os.path.abspath(file))} | _defaults(source.get("parameters"))
-    arguments = _filled_in(dict(given) if isinstance(given, Mapping) else {}, known)
+    known = {"CATALOG_DIR": os.path.dirname(os.path.abspath(file))} | _defaults(parameters)
+    arguments = filled_in(_mapping(given), known)
+    strange = next(unfilled(_mapping(given), known), None)
     for key in _PEOPLES:
         arguments.pop(key, None)
     url = arguments.pop("url", None)
@@ -168,50 +163,13 @@ def _config(name: str, source: Mapping[str, Any], file: str) -> Config:
         arguments["handlers"] = arguments.pop("handler_registry")
     if source.get("description"):
         arguments["description"] = source["description"]
-    return Config(name, file, arguments)
+    return Config(name, file, arguments, strange)
 
 
-def _defaults(parameters: Any) -> dict[str, str]:
+def _mapping(given: Any) -> dict[str, Any]:
+    return dict(given) if isinstance(given, Mapping) else {}
+
+
+def _defaults(parameters: Mapping[str, Any]) -> dict[str, str]:
     """Give the parameters of a source, which its users may choose in Intake, as they are by default."""
-    given = parameters.items() if isinstance(parameters, Mapping) else ()
-    return {str(name): str(item.get("default", "")) for name, item in given if isinstance(item, Mapping)}
-
-
-def _filled_in(value: Any, known: Mapping[str, str]) -> Any:
-    """Put what is known, and variables of the environment, in the place of Intake's templates."""
-    if isinstance(value, str):
-        return _TEMPLATE.sub(lambda found: _filling(found, known), value)
-    if isinstance(value, Mapping):
-        return {key: _filled_in(item, known) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_filled_in(item, known) for item in value]
-    return value
-
-
-def _filling(found: re.Match[str], known: Mapping[str, str]) -> str:
-    """Give what takes the place of a template; one that means nothing to us stays as it is."""
-    if found["variable"]:
-        return os.environ.get(found["variable"], "")
-    if found["text"]:
-        return _READ[found["text"]]
-    return known.get(found["name"], found[0])
-
-
-def escaped(value: Any) -> Any:
-    """Write a value so that it comes out of Intake's templates as it went in.
-
-    Parameters
-    ----------
-    value
-        Strings, and mappings and lists of them; anything else is given back.
-
-    Examples
-    --------
-    >>> print(escaped("{{ shell('id') }}"))
-    {{ "{" }}{ shell('id') }}
-    """
-    if isinstance(value, str):
-        return _ACTIVE.sub(lambda found: f'{{{{ "{_WRITTEN[found[0]]}" }}}}', value)
-    if isinstance(value, Mapping):
-        return {key: escaped(item) for key, item in value.items()}
-    return [escaped(item) for item in value] if isinstance(value, list | tuple) else value
+    return {str(name): str(item.get("default", "")) for name, item in parameters.items() if isinstance(item, Mapping)}

@@ -61,6 +61,19 @@ def _variable(name: str) -> str:
     return value
 
 
+def values_named(options: Mapping[str, Any]) -> list[str | None]:
+    """List what the environment has of what options name, and of the usual variables; None for what is not set."""
+    named = [value["env"] for value in _mappings(options) if value.keys() == {"env"} and isinstance(value["env"], str)]
+    return [os.environ.get(name) for name in (*named, *_VARIABLES)]
+
+
+def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, Mapping):
+        yield value
+        for item in value.values():
+            yield from _mappings(item)
+
+
 def values(options: Mapping[str, Any]) -> list[str]:
     """List what must be shown nowhere: strings in resolved options, and in the environment, longest first."""
     texts = [*_strings(options), *(os.environ.get(name, "") for name in _VARIABLES)]

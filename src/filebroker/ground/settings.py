@@ -34,6 +34,8 @@ class Config:
         The YAML file that says so.
     content : dict
         The configuration as it stands there.
+    unfilled : str or None
+        A template in it that is not known how to fill in.
 
     Examples
     --------
@@ -44,6 +46,7 @@ class Config:
     name: str
     file: str | None
     content: dict[str, Any] = field(default_factory=dict)
+    unfilled: str | None = None
 
     @property
     def description(self) -> str | None:
@@ -83,6 +86,11 @@ class Config:
         InvalidConfig
             The configuration names no folder.
         """
+        if self.unfilled is not None:
+            raise InvalidConfig(
+                f"the source {self.name!r} of {self.label} has {self.unfilled}, which is not known here; Intake may "
+                f"fill it in: intake.open_catalog({self.label!r})[{self.name!r}].v1"
+            )
         path = self.content.get("path")
         if path is None and (found := stores(self.content, self.label)) is not None:
             if found.directory is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from filebroker.cataloging.run import Run
 from filebroker.cataloging.runs import Runs
+from filebroker.finding.entries import Documents
 from filebroker.ground.documents import Document
 from filebroker.ground.errors import AmbiguousPrefix, InvalidKey, NotEnoughRuns, RunNotFound
 
@@ -81,24 +82,22 @@ def find_label(runs: Runs, label: str) -> Run:
         None has it.
     """
     found = _LABEL.fullmatch(label)
-    if found is not None:
-        for run in _candidates(runs, found["scan_id"], label):
-            if label_of(run.start) == label:
-                return run
+    items = iter(()) if found is None else _candidates(runs, found["scan_id"], label)
+    for item in items:
+        if label_of(item.start) == label and (run := runs.of_uid(item.entry.uid)) is not None:
+            return run
     raise RunNotFound(f"no run in {runs.place} has the label {label!r:.200}")
 
 
-def _candidates(runs: Runs, scan_id: str, label: str) -> Iterator[Run]:
-    """Give the runs that may have a label: the likely ones first, none of which takes long to find."""
-    *before, last = label.split("_")
-    if _SHORT.fullmatch(last):
-        yield from runs.of_prefix(last)
-    for place in range(1, len(before) + 1):  # a uid that is no UUID, and stands there as it is
-        run = runs.of_uid("_".join([*before, last][place:]))
-        if run is not None:
-            yield run
-    # One that had to be altered to fit.
-    yield from islice(runs, _LOOKED_AT) if scan_id == "none" else runs.of_scan_id(int(scan_id))
+def _candidates(runs: Runs, scan_id: str, label: str) -> Iterator[Documents]:
+    """Give the documents of the runs that may have a label; none is opened for that."""
+    if scan_id != "none":
+        yield from runs.documents_with(scan_id=int(scan_id))
+        return
+    _, *parts = label.split("_")
+    for place in range(len(parts)):  # where the uid begins is not known
+        yield from islice(runs.documents_with(prefix="_".join(parts[place:])), _LOOKED_AT)
+    yield from islice(runs.documents(), _LOOKED_AT)  # one that had to be altered to fit
 
 
 def find(runs: Runs, key: Any) -> Run:

@@ -1,5 +1,6 @@
 """Where the runs of a source are and how they are read, as its arguments say; and the brokers that open them."""
 
+import hashlib
 import json
 import os
 import posixpath
@@ -16,7 +17,7 @@ from filebroker.faces.opening import opened
 from filebroker.ground import forks
 from filebroker.ground.errors import InvalidConfig
 from filebroker.ground.filesystem import Folder, is_url
-from filebroker.ground.secrets import refuse_credentials, shareable
+from filebroker.ground.secrets import refuse_credentials, shareable, values_named
 from filebroker.ground.settings import Config
 
 
@@ -151,8 +152,16 @@ def run_key(run: Any) -> str | int:
 
 
 def _dotted(item: Any) -> Any:
-    """Give the dotted name of a class or function."""
-    return f"{item.__module__}.{item.__qualname__}" if hasattr(item, "__qualname__") else item
+    """Give the dotted name of a class or function, by which other processes can import it."""
+    if isinstance(item, str | Mapping):
+        return item
+    name = getattr(item, "__qualname__", "<unnamed>")
+    if "<" in name:
+        raise InvalidConfig(
+            f"{item!r:.200} has no name that other processes could import; define it at the top of a module, or give "
+            "it to Broker(...)"
+        )
+    return f"{item.__module__}.{name}"
 
 
 def absolute(url: str, directory: str | None) -> str:
@@ -201,7 +210,9 @@ class _Brokers:
 
     def give(self, place: Place) -> Broker:
         """Give the broker of a place, opened unless it is open."""
-        key = json.dumps(place.arguments(secrets=True), sort_keys=True, default=repr)
+        # Credentials that were renewed in the environment make another broker.
+        known = place.arguments(secrets=True), values_named(place.storage_options)
+        key = hashlib.sha256(json.dumps(known, sort_keys=True, default=repr).encode()).hexdigest()
         with self._mutex:
             broker = self._known.get(key)
         if broker is None:

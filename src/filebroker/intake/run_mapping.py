@@ -69,6 +69,7 @@ class RunMapping(Branch):
         if uid is not None:
             return self._made(uid, key)
         found = run_labels.find(self._runs, key)
+        found.report_anew()
         return self._made(found.uid, key if isinstance(key, str) else found.uid, found)
 
     def _made(self, uid: str, name: str, found: Run | None = None) -> IntakeRun:

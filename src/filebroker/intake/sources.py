@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn, Self
 
 from filebroker.ground.errors import InvalidConfig, InvalidOption, NotSupported
-from filebroker.ground.intake_files import escaped
+from filebroker.ground.templates import escaped
 from filebroker.intake.places import Place, place_of
 
 #: What Intake's own sources take, and what makes no difference to ours.

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 from filebroker.ground.packages import need
 
 if TYPE_CHECKING:
-    from filebroker.intake.catalogs import IntakeCatalog
+    from filebroker.intake.run_mapping import RunMapping
 
 
-def window_of(catalog: "IntakeCatalog") -> Any:
+def window_of(catalog: "RunMapping") -> Any:
     """Open Intake's window on the newest runs of a catalog.
 
     Parameters
