@@ -16,6 +16,7 @@ def own_home(
             (home / name).symlink_to(Path(__file__).parent / name)
     for variable in ("HOME", "USERPROFILE", "APPDATA"):
         monkeypatch.setenv(variable, str(home))
+    monkeypatch.setenv("VIRTUAL_ENV", str(home / "environment"))  # of which Intake reads the catalogs
     for variable in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.chdir(home)

@@ -170,7 +170,7 @@ def test_a_path_may_be_relative_or_at_home_or_have_spaces(own_home: Path) -> Non
     for url in ("my runs # 100%/beam time", "~/my runs # 100%/beam time", "./x/../my runs # 100%//beam time/"):
         found = intake.open_filebroker(url)
         assert found[-1].metadata["start"]["scan_id"] == 7
-        assert found.place.url == str(own_home / "my runs # 100%" / "beam time")
+        assert found.url == str(own_home / "my runs # 100%" / "beam time")
     assert intake.open_filebroker(own_home / "my runs # 100%" / "beam time") == found
     assert intake.open_filebroker(f"file://{own_home}/my runs # 100%/beam time") == found
 
@@ -246,7 +246,7 @@ def test_a_path_in_yaml_is_relative_to_the_file(tmp_path: Path) -> None:
     sources = {f"s{number}": {"args": {"url": url}} for number, url in enumerate(urls)}
     parent = intake.open_catalog(written(tmp_path / "catalogs" / "a.yml", **sources))
     for name in sources:
-        assert parent[name].place.url == str(tmp_path / "data" / "runs")
+        assert parent[name].url == str(tmp_path / "data" / "runs")
         assert parent[name][-1].metadata["start"]["scan_id"] == 7
 
 
@@ -379,7 +379,7 @@ def test_every_key_gives_what_a_broker_gives(name: str, catalog: IntakeCatalog, 
     assert found == expected
     assert (key in catalog) == isinstance(found, dict)
     if isinstance(key, str | int) and not isinstance(key, bool) and key != "":
-        assert outcome(lambda: intake.open_filebroker_run(catalog.place.url, run=key).metadata["start"]) == expected
+        assert outcome(lambda: intake.open_filebroker_run(catalog.url, run=key).metadata["start"]) == expected
 
 
 @pytest.mark.parametrize(
@@ -440,7 +440,7 @@ def test_numpy_integers_find_what_integers_find(catalog: IntakeCatalog) -> None:
 
 @pytest.mark.parametrize("uid", [*[uid for uid, _ in ODD], uid_of(2)])
 def test_nested_keys_lead_to_streams_in_every_form(catalog: IntakeCatalog, tmp_path: Path, uid: str) -> None:
-    parent = intake.open_catalog(written(tmp_path / "p.yml", here={"args": {"url": catalog.place.url}}))
+    parent = intake.open_catalog(written(tmp_path / "p.yml", here={"args": {"url": catalog.url}}))
     primary = catalog[uid].primary
     assert isinstance(primary, IntakeStream)
     forms = [catalog[uid]["primary"], catalog[uid, "primary"], catalog[[uid, "primary"]], catalog[(uid,), "primary"]]
@@ -463,7 +463,7 @@ def test_a_dotted_key_that_is_a_uid_is_that_run(catalog: IntakeCatalog) -> None:
 
 
 def test_numbers_lead_to_streams_too(catalog: IntakeCatalog, tmp_path: Path) -> None:
-    parent = intake.open_catalog(written(tmp_path / "p.yml", here={"args": {"url": catalog.place.url}}))
+    parent = intake.open_catalog(written(tmp_path / "p.yml", here={"args": {"url": catalog.url}}))
     newest = catalog[-1].primary
     assert catalog[-1, "primary"] == catalog["-1.primary"] == newest
     assert parent["here", -1, "primary"] == parent["here.-1.primary"] == newest
@@ -589,7 +589,7 @@ def test_a_search_finds_what_the_prompt_finds(
     assert list(found) == uids(found) == expected
     assert len(found) == len(expected)
     assert found.cat is catalog
-    assert list(intake.open_filebroker(catalog.place.url, search=prompt)) == expected
+    assert list(intake.open_filebroker(catalog.url, search=prompt)) == expected
     assert list(pickle.loads(pickle.dumps(found))) == expected
     assert all(uid in found for uid in expected)
 
@@ -817,7 +817,7 @@ def test_each_level_describes_itself(catalog: IntakeCatalog) -> None:
         described = source.describe()
         assert (described["container"], described["driver"], described["plugin"]) == (container, [driver], [driver])
         assert described["name"] == source.name
-        assert described["args"]["url"] == catalog.place.url
+        assert described["args"]["url"] == catalog.url
         assert source.discover()["container"] == container if container == "catalog" else source.discover()["dtype"]
         assert type(source)(**described["args"]) == source
         assert source.container == container
@@ -846,7 +846,7 @@ def test_entries_are_what_intakes_own_code_takes_them_for(catalog: IntakeCatalog
 
 def test_arguments_may_be_changed(catalog: IntakeCatalog) -> None:
     assert catalog() is catalog.get() is catalog.configure_new() is catalog
-    assert catalog(limit=2) == catalog.configure_new(limit=2) == intake.open_filebroker(catalog.place.url, limit=2)
+    assert catalog(limit=2) == catalog.configure_new(limit=2) == intake.open_filebroker(catalog.url, limit=2)
     run = catalog[-1]
     assert run() is run
     assert run(run=-2).uid == catalog[-2].uid
@@ -1269,7 +1269,7 @@ def test_a_parent_is_saved_with_what_is_in_it(place: str, tmp_path: Path) -> Non
 
 
 def test_sources_are_added_to_a_catalog_file(catalog: IntakeCatalog, tmp_path: Path) -> None:
-    parent = intake.open_catalog(written(tmp_path / "p.yml", here={"args": {"url": catalog.place.url}}))
+    parent = intake.open_catalog(written(tmp_path / "p.yml", here={"args": {"url": catalog.url}}))
     found = catalog.search("LaB6")
     found.name = "lab6"
     parent.add(found)

@@ -155,9 +155,9 @@ def test_what_the_comments_say_can_be_typed(buckets: None, monkeypatch: pytest.M
 def test_parameters_are_chosen_by_their_users(buckets: None) -> None:
     stores, searches = (intake.open_catalog(str(CATALOGS / name)) for name in ("s3.yml", "searches.yml"))
     for source in (stores.beamtime, stores.beamtime_by_name):
-        assert source.place.url == "s3://my-bucket/beamtime"
+        assert source.url == "s3://my-bucket/beamtime"
         chosen = source(bucket="hall-a/2026-11")
-        assert chosen.place.url == "s3://hall-a/2026-11"
+        assert chosen.url == "s3://hall-a/2026-11"
         assert list(chosen) == list(source)
         assert chosen[-1].primary.read().equals(intake.open_filebroker(EXAMPLE)[-1].primary.read())
     starts = searches.of_operator(operator="Chen").to_dataframe(["operator"])
@@ -181,7 +181,7 @@ def test_searches_and_keys_work_through_parents(buckets: None) -> None:
 def test_credentials_of_the_environment_are_written_nowhere(buckets: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HALL_A_SECRET", "sesame")
     source = intake.open_catalog(str(CATALOGS / "s3.yml")).beamtime_by_name
-    run = IntakeRun(run=-1, **source.place.arguments())
+    run = IntakeRun(run=-1, **source._place.arguments())
     for shown in (repr(source.storage_options), source.yaml(), repr(source.describe()), run.yaml()):
         assert "sesame" not in shown
     assert source.storage_options == {"key": {"env": "HALL_A_KEY"}, "secret": {"env": "HALL_A_SECRET"}}

@@ -234,7 +234,7 @@ BLIND: dict[str, Deed] = {
     "hash": lambda opened: hash(opened.catalog),
     "==": lambda opened: opened.catalog == opened.open(),
     "pickle": lambda opened: pickle.loads(pickle.dumps(opened.catalog)),
-    "pickle of a search": lambda opened: pickle.loads(pickle.dumps(opened.catalog.again(search="LaB6"))),
+    "pickle of a search": lambda opened: pickle.loads(pickle.dumps(opened.catalog._again(search="LaB6"))),
     "tokenize": tokenized,
     "describe": lambda opened: opened.catalog.describe(),
     "discover": lambda opened: opened.catalog.discover(),
@@ -434,7 +434,8 @@ def shell() -> Iterator[Any]:
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
 
-    yield InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
+    quiet = Config({"HistoryManager": {"enabled": False}, "InteractiveShell": {"warn_venv": False}})
+    yield InteractiveShell.instance(config=quiet)
     InteractiveShell.clear_instance()
 
 

@@ -183,7 +183,7 @@ def test_the_trap_would_be_sprung(trap: Path) -> None:
     def entry(text: str) -> Any:
         return LocalCatalogEntry("x", "", IntakeCatalog, args={"url": text}, catalog_dir="", getshell=True)
 
-    assert entry(HOSTILE["environment"])().place.url.endswith(LEAKED)
+    assert entry(HOSTILE["environment"])().url.endswith(LEAKED)
     entry(HOSTILE["shell"])
     for kind in ("shell", "shell as text"):
         with pytest.raises(InvalidConfig, match="names no catalog"):
@@ -234,7 +234,7 @@ def test_documents_are_given_back_verbatim(catalog: IntakeCatalog, kind: str) ->
         run,
         catalog[given.uid,],
         catalog.get()[given.uid],
-        intake.open_filebroker_run(catalog.place.url, given.uid),
+        intake.open_filebroker_run(catalog.url, given.uid),
     ):
         assert type(found) is IntakeRun
         assert found.uid == given.uid
@@ -266,7 +266,7 @@ def test_events_are_given_back_verbatim(catalog: IntakeCatalog, kind: str) -> No
     assert list(stream.discover()["dtype"]) == ["seq_num", "time", given.key, "x"]
     frames = [stream.read(), stream.read_partition(0), next(iter(stream.read_chunked()))]
     frames += [stream.to_dask().compute(scheduler="synchronous")]
-    frames += [intake.open_filebroker_stream(catalog.place.url, given.uid, given.text, columns=[given.key]).read()]
+    frames += [intake.open_filebroker_stream(catalog.url, given.uid, given.text, columns=[given.key]).read()]
     for frame in frames:
         assert frame[given.key].tolist() == [given.text, given.text]
     assert stream.to_xarray()[given.key].values.tolist() == [given.text, given.text]
@@ -292,7 +292,7 @@ def test_a_uid_that_is_the_beginning_of_another_hides_no_run(tmp_path: Path) -> 
     labels = list(recent)
     assert len(set(labels)) == 3
     assert {recent[label].uid for label in labels} == set(uids)
-    assert {intake.open_filebroker(recent.place.url)[label].uid for label in labels} == set(uids)
+    assert {intake.open_filebroker(recent.url)[label].uid for label in labels} == set(uids)
 
 
 def test_a_run_in_progress_gives_its_documents_verbatim(tmp_path: Path) -> None:
@@ -577,7 +577,7 @@ def test_no_credential_is_shown(access: Access) -> None:
     for source in opened(access):
         assert not [text for text in said(source) if CANARY in text]
         assert CANARY not in str(source.discover())
-        assert CANARY not in repr(source.place)
+        assert CANARY not in repr(source._place)
         for name in ("_entries", "metadata", "v1", "v2", "cat"):
             assert CANARY not in repr(getattr(source, name, None))
         for made in vars(source).values():

@@ -387,7 +387,7 @@ def ask_all(catalog: IntakeCatalog, run: Any, stream: Any, table: Any) -> list[t
     """Ask sources everything; give what came out, or the error."""
     tasks: dict[str, Callable[[], Any]] = {
         **{"list": lambda: list(catalog), "length": lambda: len(catalog), "newest": lambda: catalog[-1].metadata},
-        **{"by uid": lambda: catalog[run.place.url and run._key].metadata, "in": lambda: run._key in catalog},
+        **{"by uid": lambda: catalog[run.url and run._key].metadata, "in": lambda: run._key in catalog},
         **{"search": lambda: list(catalog.search("scan")), "table": lambda: catalog.to_dataframe().shape},
         **{"streams": lambda: list(run), "documents": lambda: run.metadata, "stream": lambda: run["primary"].read()},
         **{"read": stream.read, "discover": stream.discover, "part": lambda: stream.read_partition(0)},

@@ -882,3 +882,12 @@ def test_what_is_told_of_intake_here_is_true(monkeypatch: pytest.MonkeyPatch) ->
         done = subprocess.run([sys.executable, "-c", "import intake; intake.cat"], capture_output=True, timeout=60)
         assert (done.returncode == 0) == (lack is None), done.stderr
         monkeypatch.delenv(variable, raising=False)
+
+
+def test_a_search_that_is_kept_narrows_what_ls_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    example = Path(__file__).parents[1] / "sample_data" / "example"
+    add_config("lab6", example, search="LaB6")
+    assert main(["ls", "lab6"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(Broker.named("lab6")()) == 5
+    assert main(["ls", "lab6", "plan_name=rel_scan"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(Broker.named("lab6")(plan_name="rel_scan"))

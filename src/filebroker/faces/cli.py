@@ -197,7 +197,7 @@ def _ls(options: argparse.Namespace) -> None:
     from filebroker.faces.results import Question
 
     keywords = _keywords(options)
-    runs = narrowed(open_catalog(options.catalog).catalog, keywords)
+    runs = narrowed(open_catalog(options.catalog).runs, keywords)
     for line in listing.as_text(islice(runs.documents(), options.n)):
         say(line)
     count = len(runs)

@@ -61,6 +61,7 @@ class Manifest(Database):
     def __init__(self, path: str | None) -> None:
         super().__init__(path, _SCHEMA)
         self._order: tuple[int, Order] | None = None
+        self._counted: tuple[tuple[int, Any], int] | None = None
 
     # -- writing
 
@@ -206,7 +207,10 @@ class Manifest(Database):
     # -- reading
 
     def __len__(self) -> int:
-        return int(self._connection.execute("SELECT count(*) FROM runs").fetchone()[0])
+        state = self.version(), self._fact("forgotten")
+        if self._counted is None or self._counted[0] != state:
+            self._counted = state, int(self._connection.execute("SELECT count(*) FROM runs").fetchone()[0])
+        return self._counted[1]
 
     def count(self, low: float, high: float) -> int:
         """Count the runs whose start times are in a range, both ends included."""

@@ -10,7 +10,7 @@ from intake.catalog.base import Catalog
 from filebroker import __version__
 from filebroker.faces import html
 from filebroker.faces.keywords import narrowed_by
-from filebroker.faces.results import counted, newest_table, unanswered
+from filebroker.faces.results import counted, newest_table, unanswered, unknown_keys
 from filebroker.ground.arguments import count, flag
 from filebroker.ground.errors import FilebrokerError, InvalidQuery, NotSupported
 from filebroker.ground.lazy import cached_property
@@ -106,7 +106,7 @@ class IntakeCatalog(RunMapping, Catalog):  # type: ignore[misc]
         metadata: Mapping[str, Any] | None = None,
         **intakes: Any,
     ) -> None:
-        self.take_place(
+        self._take_place(
             path if url is None else url,
             metadata,
             storage_options=storage_options,
@@ -117,16 +117,16 @@ class IntakeCatalog(RunMapping, Catalog):  # type: ignore[misc]
         self._searches = [written_down(item) for item in searches(search, "the source")]
         self._limit, self._labels = count(limit), flag("labels", labels)
         self._read_only = flag("read_only", read_only)
-        self.refuse_unknown(intakes)
-        super().__init__(name=name or self.driver, description=description, metadata=self.given_metadata)
-        self.storage_options = self.place.storage_options
+        self._refuse_unknown(intakes)
+        super().__init__(name=name or self.driver, description=description, metadata=self._given_metadata)
+        self.storage_options = self._place.storage_options
 
     @classmethod
-    def options(cls) -> frozenset[str]:
+    def _options(cls) -> frozenset[str]:
         """Name the arguments that a catalog can be made of."""
         return _OPTIONS
 
-    def own_arguments(self) -> dict[str, Any]:
+    def _own_arguments(self) -> dict[str, Any]:
         """Give the arguments besides those of the place."""
         one = self._searches[0] if len(self._searches) == 1 else self._searches
         given = {"read_only": self._read_only, "search": one, "labels": self._labels}
@@ -145,7 +145,7 @@ class IntakeCatalog(RunMapping, Catalog):  # type: ignore[misc]
         >>> intake.open_filebroker("sample_data/example").v1[-1].table().shape
         (11, 4)
         """
-        broker = self.place.broker(read_only=self._read_only, name=self.name)
+        broker = self._place.broker(read_only=self._read_only, name=self.name)
         return broker.over(narrowed_by(broker.runs, self._searches), name=self.name) if self._searches else broker
 
     @property
@@ -186,6 +186,8 @@ class IntakeCatalog(RunMapping, Catalog):  # type: ignore[misc]
         >>> len(catalog.search("LaB6")), len(catalog.search({"num_points": {"$gt": 10}}, plan_name="scan"))
         (4, 3)
         """
+        if not isinstance(depth, int | None):
+            raise InvalidQuery(f"words to search for are one string, as in 'good sample'; not {depth!r:.100} as well")
         if isinstance(text, Mapping):
             if not all(isinstance(key, str) for key in text):
                 raise InvalidQuery(
@@ -198,7 +200,7 @@ class IntakeCatalog(RunMapping, Catalog):  # type: ignore[misc]
             raise InvalidQuery(
                 f"a search is made of words or of a mapping such as {{'plan_name': 'scan'}}, not {text!r:.200}"
             )
-        found = self.again(search=[*self._searches, *filter(None, added)])
+        found = self._again(search=[*self._searches, *filter(None, added)])
         found.cat = self
         found._runs  # noqa: B018 - refuses what it does not understand, at once
         return found
@@ -297,8 +299,13 @@ class IntakeCatalog(RunMapping, Catalog):  # type: ignore[misc]
         """
         return self._runs.to_dask(stream, columns, metadata, since, until, dtypes=dtypes)
 
-    def read(self) -> "pd.DataFrame":
+    def read(self, columns: Any = None, limit: int | None = None) -> "pd.DataFrame":
         """Give one row a run, as `to_dataframe` does.
+
+        Parameters
+        ----------
+        columns, limit
+            As for `to_dataframe`.
 
         Examples
         --------
@@ -306,13 +313,13 @@ class IntakeCatalog(RunMapping, Catalog):  # type: ignore[misc]
         >>> intake.open_filebroker("sample_data/example", search="LaB6").read().shape[0]
         4
         """
-        return self.to_dataframe()
+        return self.to_dataframe(columns, limit)
 
     def __repr__(self) -> str:
         try:
-            return f"<IntakeCatalog {self.name!r}: {counted(len(self))} at {self._place}>"
+            return f"<IntakeCatalog {self.name!r}: {counted(len(self))} at {self._where}{self._doubts()}>"
         except FilebrokerError as error:  # to look at a catalog is no mistake
-            return f"<IntakeCatalog {self.name!r} at {self._place}: {unanswered(error)}>"
+            return f"<IntakeCatalog {self.name!r} at {self._where}: {unanswered(error)}>"
 
     def _repr_html_(self) -> str:
         try:
@@ -320,9 +327,16 @@ class IntakeCatalog(RunMapping, Catalog):  # type: ignore[misc]
         except FilebrokerError:
             return html.heading(repr(self)[1:-1])
 
+    def _doubts(self) -> str:
+        """Say what of a search may be a mistake; nothing if it found something."""
+        if not self._searches or len(self._runs):
+            return ""
+        unknown = [key for search in self._searches for key in unknown_keys(self._runs, search)]
+        return f"; no run has the key {' or '.join(unknown)}, see v1.keys_seen()" if unknown else ""
+
     @property
-    def _place(self) -> str:
-        return self._runs.place if "_runs" in self.__dict__ else self.place.url
+    def _where(self) -> str:
+        return self._runs.place if "_runs" in self.__dict__ else self._place.url
 
     # -- what Intake asks
 

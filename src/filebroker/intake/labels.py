@@ -119,8 +119,11 @@ def find(runs: Runs, key: Any) -> Run:
         return runs.lookup(key)
     try:
         return find_label(runs, key)
-    except RunNotFound:
-        return runs.lookup(key)  # a uid that looks like a label
+    except RunNotFound as error:
+        try:
+            return runs.lookup(key)  # a uid that looks like a label
+        except RunNotFound:
+            raise error from None
 
 
 #: What `find` raises for a key that names no run.

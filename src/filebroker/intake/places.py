@@ -15,7 +15,7 @@ from filebroker.assets.places import resolved
 from filebroker.faces.broker import Broker
 from filebroker.faces.opening import opened
 from filebroker.ground import forks
-from filebroker.ground.errors import InvalidConfig
+from filebroker.ground.errors import CatalogNotFound, InvalidConfig
 from filebroker.ground.filesystem import Folder, is_url
 from filebroker.ground.secrets import refuse_credentials, shareable, values_named
 from filebroker.ground.settings import Config
@@ -79,7 +79,13 @@ class Place:
 
     def shared_broker(self) -> Broker:
         """Give a broker for reading that all sources of this place have in common while one of them is in use."""
-        return _brokers.give(self)
+        try:
+            return _brokers.give(self)
+        except CatalogNotFound as error:
+            raise CatalogNotFound(
+                f"{error}. One begins with its first document, as in RE.subscribe(catalog.v1.insert); names are opened "
+                "by intake.cat or Broker.named"
+            ) from None
 
 
 def place_of(

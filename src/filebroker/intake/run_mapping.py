@@ -3,21 +3,19 @@
 import sys
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from intake.source.base import NoEntry
 
 from filebroker.cataloging.run import Run
 from filebroker.cataloging.runs import Runs
+from filebroker.faces.broker import Broker
 from filebroker.faces.keywords import narrowed_by
-from filebroker.ground.errors import FilebrokerError, RunNotFound
+from filebroker.ground.errors import FilebrokerError, InvalidKey, RunNotFound
 from filebroker.ground.lazy import cached_property
 from filebroker.intake import labels as run_labels
 from filebroker.intake.runs import IntakeRun
 from filebroker.intake.sources import Branch
-
-if TYPE_CHECKING:
-    from filebroker.faces.broker import Broker
 
 #: So many runs are listed where somebody looks through a list.
 RECENT = 100
@@ -33,9 +31,9 @@ class RunMapping(Branch):
     _labels: bool
 
     @cached_property
-    def _broker(self) -> "Broker":
+    def _broker(self) -> Broker:
         """The broker that all of this place share."""
-        return self.place.shared_broker()
+        return self._place.shared_broker()
 
     @cached_property
     def _runs(self) -> Runs:
@@ -51,7 +49,7 @@ class RunMapping(Branch):
         >>> list(intake.open_filebroker("sample_data/example").recent)[:2]
         ['s000022_scan_0a00d92c', 's000021_...']
         """
-        recent = self.again(limit=min(RECENT if self._limit is None else self._limit, RECENT), labels=True)
+        recent = self._again(limit=min(RECENT if self._limit is None else self._limit, RECENT), labels=True)
         recent.cat = self
         # Intake's GUI lists the labels of one, and asks the other for them.
         recent.__dict__["_listed"] = self._listed
@@ -68,14 +66,16 @@ class RunMapping(Branch):
         uid = self._listed.get(key) if isinstance(key, str) else None
         if uid is not None:
             return self._made(uid, key)
+        if isinstance(key, slice):
+            raise InvalidKey(f"{key!r:.100} names no run; several are had by list(catalog), or by catalog.v1[-3:]")
         found = run_labels.find(self._runs, key)
         found.report_anew()
         return self._made(found.uid, key if isinstance(key, str) else found.uid, found)
 
     def _made(self, uid: str, name: str, found: Run | None = None) -> IntakeRun:
         """Make the source of a run, which need not be looked for if it was found already."""
-        run = IntakeRun(run=uid, **self.place.arguments(secrets=True))
-        run.hold(self._broker, found)
+        run = IntakeRun(run=uid, **self._place.arguments(secrets=True))
+        run._hold(self._broker, found)
         run.name, run.cat = name, self
         run.catalog_object = self
         return run
@@ -187,9 +187,8 @@ class RunMapping(Branch):
                 return self[name]
             except run_labels.NO_RUN as error:
                 raise AttributeError(str(error)) from error
-        raise AttributeError(
-            f"an IntakeCatalog has no {name!r}; runs are had by catalog[-1], catalog[42], catalog[uid]"
-        )
+        hint = f", and databroker's prompt by catalog.v1, as in catalog.v1.{name}" if hasattr(Broker, name) else ""
+        raise AttributeError(f"an IntakeCatalog has no {name!r}; runs are had by catalog[-1] and catalog[uid]{hint}")
 
     def __dir__(self) -> list[str]:
         return sorted({*object.__dir__(self), *(self._ipython_key_completions_() if self._labels else ())})

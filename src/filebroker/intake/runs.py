@@ -76,7 +76,7 @@ class IntakeRun(Branch, Catalog):  # type: ignore[misc]
         metadata: Mapping[str, Any] | None = None,
         **intakes: Any,
     ) -> None:
-        self.take_place(
+        self._take_place(
             path if url is None else url,
             metadata,
             storage_options=storage_options,
@@ -85,29 +85,29 @@ class IntakeRun(Branch, Catalog):  # type: ignore[misc]
             transforms=transforms,
         )
         self._key = run_key(run)
-        self.refuse_unknown(intakes)
+        self._refuse_unknown(intakes)
         super().__init__(name=name or str(run), description=description)
-        self.storage_options = self.place.storage_options
+        self.storage_options = self._place.storage_options
         self._is_made = True
 
     @classmethod
-    def options(cls) -> frozenset[str]:
+    def _options(cls) -> frozenset[str]:
         """Name the arguments that a run can be made of."""
         return _OPTIONS
 
-    def own_arguments(self) -> dict[str, Any]:
+    def _own_arguments(self) -> dict[str, Any]:
         """Give the arguments besides those of the place."""
         return {"run": self._key}
 
     # -- the run
 
-    def hold(self, broker: "Broker", run: "Run | None") -> None:
+    def _hold(self, broker: "Broker", run: "Run | None") -> None:
         """Take what was opened already: the broker, and the run if it was found."""
         self.__dict__.update({"_broker": broker} if run is None else {"_broker": broker, "_run": run})
 
     @cached_property
     def _broker(self) -> "Broker":
-        return self.place.shared_broker()
+        return self._place.shared_broker()
 
     @cached_property
     def _run(self) -> "Run":
@@ -136,15 +136,15 @@ class IntakeRun(Branch, Catalog):  # type: ignore[misc]
         'success'
         """
         if not self._is_made:  # Intake 2 asks for it at once
-            return self.given_metadata
+            return self._given_metadata
         documents = {key: None if doc is None else dict(doc) for key, doc in self.v2.metadata.items()}
-        return {**self.given_metadata, **documents}
+        return {**self._given_metadata, **documents}
 
     @metadata.setter
     def metadata(self, value: Mapping[str, Any] | None) -> None:
         # Intake sets it when a source is made, and there it is known already.
         if self._is_made:
-            self.given_metadata = dict(value or {})
+            self._given_metadata = dict(value or {})
 
     @property
     def v1(self) -> Header:
@@ -177,8 +177,8 @@ class IntakeRun(Branch, Catalog):  # type: ignore[misc]
         if name not in self._run.stream_names:
             raise UnknownStream(f"run {self.uid!r} has no stream {name!r:.100}; it has {self._run.stream_names}")
         # Of this run, also where its own key comes to mean another one.
-        stream = IntakeStream(run=self.uid, stream=name, **self.place.arguments(secrets=True))
-        stream.hold(self._broker, self._run)
+        stream = IntakeStream(run=self.uid, stream=name, **self._place.arguments(secrets=True))
+        stream._hold(self._broker, self._run)
         stream.cat = stream.catalog_object = self
         return stream
 
@@ -203,7 +203,8 @@ class IntakeRun(Branch, Catalog):  # type: ignore[misc]
         try:
             return self[name]
         except FilebrokerError as error:  # the run may be gone as well
-            raise AttributeError(str(error)) from error
+            hint = f"; databroker's header is run.v1, as in run.v1.{name}" if hasattr(Header, name) else ""
+            raise AttributeError(f"{error}{hint}") from error
 
     def __contains__(self, name: object) -> bool:
         return name in self._run.stream_names
@@ -284,7 +285,7 @@ class IntakeRun(Branch, Catalog):  # type: ignore[misc]
         try:
             return repr(self._run).replace("<Run", "<IntakeRun", 1)
         except FilebrokerError as error:  # to look at a run is no mistake
-            return printable(f"<IntakeRun {self._key!r} of {self.place.url}: {error}>")
+            return printable(f"<IntakeRun {self._key!r} of {self._place.url}: {error}>")
 
     def _make_entries_container(self) -> Entries:
         return Entries(self.items, lambda: len(self), self._stream)

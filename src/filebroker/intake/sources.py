@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn, Self
 
 from filebroker.ground.errors import InvalidConfig, InvalidOption, NotSupported
@@ -27,8 +27,8 @@ class Reproducible:
     name: str | None
     description: str | None
     #: What was given as metadata.
-    given_metadata: dict[str, Any]
-    place: Place
+    _given_metadata: dict[str, Any]
+    _place: Place
     _entry: Any = None
     cat: Any = None
 
@@ -41,10 +41,22 @@ class Reproducible:
     _ipython_display_ = None
 
     @property
+    def url(self) -> str:
+        """The absolute path or the URL of the catalog.
+
+        Examples
+        --------
+        >>> import intake
+        >>> intake.open_filebroker("memory://beamtime").url
+        'memory://beamtime'
+        """
+        return self._place.url
+
+    @property
     def _container(self) -> str:
         return self.container
 
-    def take_place(self, url: Any, metadata: Mapping[str, Any] | None, **options: Mapping[str, Any] | None) -> None:
+    def _take_place(self, url: Any, metadata: Mapping[str, Any] | None, **options: Mapping[str, Any] | None) -> None:
         """Take what is given to all sources alike.
 
         Parameters
@@ -63,22 +75,30 @@ class Reproducible:
         """
         if metadata is not None and not isinstance(metadata, Mapping):
             raise InvalidConfig(f"the source has metadata of type {type(metadata).__name__}; it is a mapping")
-        self.given_metadata = dict(metadata or {})
-        self.place = place_of(url, self.given_metadata.pop("catalog_dir", None), **options)
+        self._given_metadata = dict(metadata or {})
+        self._place = place_of(url, self._given_metadata.pop("catalog_dir", None), **options)
 
-    def refuse_unknown(self, given: Mapping[str, Any]) -> None:
+    def _refuse_unknown(self, given: Mapping[str, Any], parameters: Iterable[str] = ()) -> None:
         """Refuse arguments that mean nothing; those of Intake's own sources are passed over.
+
+        Parameters
+        ----------
+        given
+            The arguments.
+        parameters
+            The names of the user parameters that the source has in its catalog file.
 
         Raises
         ------
         InvalidOption
             There is one.
         """
-        unknown = sorted(given.keys() - _INTAKES)
+        known = [*sorted(parameters), *sorted(self._options())]
+        unknown = sorted(given.keys() - _INTAKES - {*known})
         if unknown:
             raise InvalidOption(
                 f"a source of driver {self.driver!r} has {unknown[0]!r}, which means nothing; it may have "
-                f"{', '.join(sorted(self.options()))}"
+                f"{', '.join(known)}"
             )
 
     def persist(self, *_: Any, **__: Any) -> NoReturn:
@@ -119,11 +139,11 @@ class Reproducible:
         """
         raise NotSupported("Spark reads the Parquet files in the directory of a stream itself")
 
-    def own_arguments(self) -> dict[str, Any]:
+    def _own_arguments(self) -> dict[str, Any]:
         """Give the arguments besides those of the place; those left out are as they are by default."""
         raise NotImplementedError
 
-    def arguments(self, *, secrets: bool = False) -> dict[str, Any]:
+    def _arguments(self, *, secrets: bool = False) -> dict[str, Any]:
         """Give all arguments that make the same source again.
 
         Parameters
@@ -131,12 +151,12 @@ class Reproducible:
         secrets
             Also give what in the storage options may be a credential.
         """
-        return {**self.place.arguments(secrets=secrets), **self.own_arguments()}
+        return {**self._place.arguments(secrets=secrets), **self._own_arguments()}
 
     @property
     def _identity(self) -> str:
         # Not the arguments themselves: among them may be credentials, and dask shows this.
-        written = json.dumps(self.arguments(secrets=True), sort_keys=True, default=repr)
+        written = json.dumps(self._arguments(secrets=True), sort_keys=True, default=repr)
         return hashlib.sha256(written.encode()).hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -154,13 +174,13 @@ class Reproducible:
         return {
             "cls": f"{type(self).__module__}.{type(self).__qualname__}",
             "args": [],
-            "kwargs": self.arguments(secrets=True),
+            "kwargs": self._arguments(secrets=True),
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made, (type(self), self.arguments(secrets=True), self.name, self.description, self.given_metadata)
+        return _made, (type(self), self._arguments(secrets=True), self.name, self.description, self._given_metadata)
 
-    def again(self, **changes: Any) -> Self:
+    def _again(self, **changes: Any) -> Self:
         """Make the source again with other arguments.
 
         Parameters
@@ -169,7 +189,7 @@ class Reproducible:
             The arguments that are to be others.
         """
         made: Self = _made(
-            type(self), {**self.arguments(secrets=True), **changes}, self.name, self.description, self.given_metadata
+            type(self), {**self._arguments(secrets=True), **changes}, self.name, self.description, self._given_metadata
         )
         return made
 
@@ -183,9 +203,10 @@ class Reproducible:
         """
         if not arguments:
             return self
-        if self._entry is not None and (self._parameters & arguments.keys() or not arguments.keys() <= self.options()):
+        self._refuse_unknown(arguments, self._parameters)
+        if self._entry is not None and (self._parameters & arguments.keys() or not arguments.keys() <= self._options()):
             return self._entry(**arguments)
-        return self.again(**arguments)
+        return self._again(**arguments)
 
     @property
     def _parameters(self) -> set[str]:
@@ -196,7 +217,7 @@ class Reproducible:
     get = __call__ = configure_new
 
     @classmethod
-    def options(cls) -> frozenset[str]:
+    def _options(cls) -> frozenset[str]:
         """Name the arguments that such a source can be made of."""
         raise NotImplementedError
 
@@ -205,12 +226,12 @@ class Reproducible:
         return {
             **{"name": self.name, "container": self.container, "plugin": [self.driver], "driver": [self.driver]},
             **{"description": self.description or "", "direct_access": "allow", "user_parameters": []},
-            **{"metadata": self.given_metadata, "args": self.arguments()},
+            **{"metadata": self._given_metadata, "args": self._arguments()},
         }
 
     def _yaml(self, *_: Any, **__: Any) -> dict[str, Any]:
         # Strings out of documents, uids for example, must not become templates when this is read.
-        metadata, arguments = escaped(self.given_metadata), escaped(self.arguments())
+        metadata, arguments = escaped(self._given_metadata), escaped(self._arguments())
         description = (self.description or "").replace("!template ", "")  # which Intake takes out of its files
         described = {"driver": self.driver, "description": description, "metadata": metadata}
         # Intake 0.6 takes the name of a source for a template as well, and there nothing can be escaped.

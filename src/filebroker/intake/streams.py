@@ -88,8 +88,8 @@ class IntakeStream(Reproducible, DataSource):  # type: ignore[misc]
         metadata: Mapping[str, Any] | None = None,
         **intakes: Any,
     ) -> None:
-        self.refuse_unknown(intakes)
-        self.take_place(
+        self._refuse_unknown(intakes)
+        self._take_place(
             path if url is None else url,
             metadata,
             storage_options=storage_options,
@@ -101,32 +101,32 @@ class IntakeStream(Reproducible, DataSource):  # type: ignore[misc]
             raise InvalidConfig(f"a source of one stream needs its name, as in 'stream: primary', not {stream!r:.100}")
         self._key, self.stream = run_key(run), stream
         self.columns = None if columns is None else _listed(columns)
-        super().__init__(metadata=self.given_metadata)
+        super().__init__(metadata=self._given_metadata)
         self.name, self.description = name or stream, description
-        self.storage_options = self.place.storage_options
+        self.storage_options = self._place.storage_options
         self._described: StreamTable | None = None
         self._known: dict[str, Any] | None = None
         self._is_made = True
 
     @classmethod
-    def options(cls) -> frozenset[str]:
+    def _options(cls) -> frozenset[str]:
         """Name the arguments that a stream can be made of."""
         return _OPTIONS
 
-    def own_arguments(self) -> dict[str, Any]:
+    def _own_arguments(self) -> dict[str, Any]:
         """Give the arguments besides those of the place."""
         given = {"run": self._key, "stream": self.stream}
         return given if self.columns is None else {**given, "columns": self.columns}
 
     # -- the stream
 
-    def hold(self, broker: "Broker", run: "Run") -> None:
+    def _hold(self, broker: "Broker", run: "Run") -> None:
         """Take the run that was found already, so that it need not be looked for."""
         self.__dict__.update(_broker=broker, _run=run)
 
     @cached_property
     def _broker(self) -> "Broker":
-        return self.place.shared_broker()
+        return self._place.shared_broker()
 
     @cached_property
     def _run(self) -> "Run":
@@ -166,8 +166,8 @@ class IntakeStream(Reproducible, DataSource):  # type: ignore[misc]
         UnknownField
             It has no such data key.
         """
-        chosen = self.again(columns=columns)
-        chosen.hold(self._broker, self._run)
+        chosen = self._again(columns=columns)
+        chosen._hold(self._broker, self._run)
         chosen._table  # noqa: B018 - refuses what the stream does not have
         return chosen
 
@@ -195,14 +195,14 @@ class IntakeStream(Reproducible, DataSource):  # type: ignore[misc]
         ('scan', 1)
         """
         if not self._is_made:  # Intake asks for it at once
-            return self.given_metadata
-        return {**self.given_metadata, **self._documents, "plots": self._plots}
+            return self._given_metadata
+        return {**self._given_metadata, **self._documents, "plots": self._plots}
 
     @metadata.setter
     def metadata(self, value: Mapping[str, Any] | None) -> None:
         # Intake sets it when a source is made, and there it is known already.
         if self._is_made:
-            self.given_metadata = dict(value or {})
+            self._given_metadata = dict(value or {})
 
     @property
     def plots(self) -> list[str]:
