@@ -137,7 +137,8 @@ class Hands:
     def search(self, words: str) -> None:
         """Search the catalogs that are chosen."""
         if IS_TWO:
-            self.window.searched(words)
+            self.window.search.tinput.value = words
+            self.window.search.go()
             return
         self.window.cat.search_widget.value = True
         self.window.cat.search.inputs.text = words
@@ -221,9 +222,22 @@ def test_runs_are_searched_in_the_window(hands):
     open_list(hands)
     hands.search("grid_scan")
     window = hands.window
-    (found,) = [window._cats["search <grid_scan>"]] if IS_TWO else window.cat.cats
+    name = f"search <grid_scan>: {MANY // 2} runs"
+    (found,) = [window._cats[name]] if IS_TWO else window.cat.cats
     assert isinstance(found, IntakeCatalog)
     assert len(found) == MANY // 2
+    if not IS_TWO:
+        return
+    grids = [label_of(number) for number in range(MANY, 0, -2)]
+    assert hands.labels() == ["beamline", name, *grids]
+    assert hands.choose(grids[0]) == ["primary", "baseline"]
+    hands.choose("beamline")  # and back to all of them
+    assert hands.labels()[: 1 + LISTED] == [
+        "beamline",
+        *(label_of(number) for number in range(MANY, MANY - LISTED, -1)),
+    ]
+    hands.search("nosuchword")
+    assert hands.labels()[-1] == "search <nosuchword>: 0 runs"
 
 
 def test_a_run_whose_files_are_gone_leaves_the_others_to_be_seen(packages, tmp_path):

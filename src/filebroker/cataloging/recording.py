@@ -5,7 +5,7 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Protocol
 
 from filebroker.cataloging.replay import Replay
@@ -24,6 +24,8 @@ from filebroker.storing.recorder import Recorder, Sync
 _PATIENCE_SECONDS = 1.0
 #: So long after a document it is assumed that another will come.
 _BUSY_SECONDS = 2.0
+#: So often a run that is being moved to a store is looked for.
+_MOVING_SECONDS = 0.05
 
 
 class Holdings(Protocol):
@@ -61,6 +63,7 @@ class Recording:
         self._root, self._begin_catalog, self._holdings, self._sync = root, begin, holdings, sync
         # Who records the documents that name a run, descriptor or resource.
         self._owners: dict[str, Recorder | Replay] = {}
+        self._begun: set[str] = set()
         self._mutex = threading.RLock()
         self._last = -_BUSY_SECONDS
 
@@ -105,6 +108,8 @@ class Recording:
         self._begin_catalog()
         with self._holdings.library.silence():
             recorded = self._find(uid) or self._find_here(start)
+            if recorded is None and uid in self._begun:
+                recorded = self._find_on_its_way(start)
         if recorded is not None and recorded.state == "live":
             raise DuplicateDocument(
                 f"the run {uid!r} is being recorded by another process or another catalog object, in "
@@ -121,13 +126,15 @@ class Recording:
             recorder.abandon()
             raise
         self._owners[uid] = recorder
+        self._begun.add(uid)
 
     def _find(self, uid: str) -> Run | None:
         """Give the run of a uid if there is one; acquisition does not wait for those who read."""
         library = self._holdings.library
         try:
             with patience(_PATIENCE_SECONDS):
-                if not library.is_cold:
+                # What was recorded here before may be in the store alone by now.
+                if not library.is_cold or uid in self._begun:
                     return self._holdings.of_uid(uid)
                 library.housekeeper.start()
                 return None  # its directory tells as much of a run of the same start time
@@ -138,6 +145,15 @@ class Recording:
                 LedgerWarning,
             )
             return None
+
+    def _find_on_its_way(self, start: Mapping[str, Any]) -> Run | None:
+        """Give a run that was recorded here, and is just being moved from this machine to the store."""
+        deadline = monotonic() + _PATIENCE_SECONDS
+        recorded = None
+        while recorded is None and monotonic() < deadline:
+            sleep(_MOVING_SECONDS)
+            recorded = self._find(start["uid"]) or self._find_here(start)
+        return recorded
 
     def _find_here(self, start: Mapping[str, Any]) -> Run | None:
         """Give the run that is in the very directory where one of this start document would be."""

@@ -150,7 +150,7 @@ class Run:
         """Whether a damaged run is worth another look: it may have been a copy in the making."""
         return self._folder.remote is None or monotonic() - self._looked > _HEALING_SECONDS
 
-    def report_anew(self) -> None:
+    def _report_anew(self) -> None:
         """Warn again of what is wrong with the run when it is next read: somebody else asks for it."""
         self._reported.clear()
 

@@ -273,6 +273,7 @@ def _row(config: "Config", problems: list[str]) -> dict[str, str | None]:
     try:
         url = config.url
         refuse_credentials(url)
+        _ = config.options, config.searches, config.handlers, config.root_map  # what cannot be used is told now
     except InvalidConfig as error:
         url = None
         problems.append(f"{config.name}: {error}")

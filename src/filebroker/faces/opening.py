@@ -62,12 +62,12 @@ def _from_intake(name: str, error: ConfigNotFound) -> "Broker":
     if name not in intake_catalogs:
         raise UnknownCatalogName(f"{error}\n{intake_catalogs.searched()}") from None
     entry = intake_catalogs[name]
-    from filebroker.faces.broker import Broker
+    from filebroker.faces.header import Header
 
     broker = getattr(entry, "v1", None)
-    if not isinstance(broker, Broker):
+    if broker is None or isinstance(broker, Header):
         raise UnknownCatalogName(f"Intake knows {name!r}, but it is no catalog of runs: {type(entry).__name__}")
-    return broker
+    return cast("Broker", broker)
 
 
 def from_config(

@@ -19,7 +19,7 @@ from typing import Any
 
 from filebroker.ground.cautions import warn
 from filebroker.ground.errors import ConfigNotFound, FilebrokerWarning, InvalidConfig
-from filebroker.ground.intake_files import catalog_files, sources_of
+from filebroker.ground.intake_files import catalog_files, catalog_places, sources_of
 from filebroker.ground.settings import Config
 from filebroker.ground.yaml_files import files_in, read_mapping
 
@@ -182,7 +182,7 @@ def find(name: str, paths: Sequence[str] | None = None) -> Config:
     InvalidConfig
         There is a file of that name, but it cannot be read.
     """
-    wanted = name.removesuffix(".yml").removesuffix(".yaml")
+    wanted, usual = name.removesuffix(".yml").removesuffix(".yaml"), search_path()
     configs, problems = _read_all(paths)
     for config in configs:
         if config.name == wanted:
@@ -190,7 +190,14 @@ def find(name: str, paths: Sequence[str] | None = None) -> Config:
     for file, problem in problems:
         if Path(file).stem == wanted:
             raise InvalidConfig(f"the configuration {file} cannot be used: {problem}")
-    places = "\n".join(f"  {path}" for path in (search_path() if paths is None else paths))
+    looked = [*usual[:-1], *catalog_places()[0], usual[-1]] if paths is None else paths
+    places = "\n".join(f"  {path}" for path in looked)
+    for file in catalog_files()[0] if paths is None else ():
+        if Path(file).stem == wanted:
+            raise InvalidConfig(
+                f"the file {file} names no catalog {wanted!r}: in this directory, which is Intake's, files have "
+                f"'sources:' with 'driver: filebroker' and 'args: {{url: ...}}'. Others belong in {usual[0]}"
+            )
     known = ", ".join(sorted({config.name for config in configs} - _unlisted()))
     raise ConfigNotFound(
         f"no catalog is named {wanted!r}: there is no {wanted}.yml in\n{places}\n"

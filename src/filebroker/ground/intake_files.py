@@ -10,7 +10,7 @@ from typing import Any
 
 from filebroker.ground.errors import InvalidConfig
 from filebroker.ground.settings import Config
-from filebroker.ground.templates import filled_in, unfilled
+from filebroker.ground.templates import default_of, filled_in, unfilled
 from filebroker.ground.yaml_files import files_in, read_mapping
 
 #: The driver of a source that is a catalog of ours.
@@ -59,15 +59,21 @@ def catalog_search_path() -> tuple[str, str]:
     """
     import platformdirs
 
+    prefix = environment_prefix()
+    environment = (
+        platformdirs.site_data_dir("intake", "intake") if prefix is None else os.path.join(prefix, "share", "intake")
+    )
+    return platformdirs.user_data_dir("intake", "intake"), environment
+
+
+def environment_prefix() -> str | None:
+    """Give the directory of the environment that Intake takes for the present one; None if it sees none."""
     prefix = os.environ.get("VIRTUAL_ENV") or None
     if prefix is None and "CONDA_PREFIX" in os.environ:
         prefix = sys.prefix
     if prefix is None and (conda := shutil.which("conda")) is not None:
         prefix = os.path.dirname(os.path.dirname(os.path.realpath(conda)))  # conda is there, and not activated
-    environment = (
-        platformdirs.site_data_dir("intake", "intake") if prefix is None else os.path.join(prefix, "share", "intake")
-    )
-    return platformdirs.user_data_dir("intake", "intake"), environment
+    return prefix
 
 
 def catalog_places() -> tuple[list[str], list[str]]:
@@ -172,4 +178,5 @@ def _mapping(given: Any) -> dict[str, Any]:
 
 def _defaults(parameters: Mapping[str, Any]) -> dict[str, str]:
     """Give the parameters of a source, which its users may choose in Intake, as they are by default."""
-    return {str(name): str(item.get("default", "")) for name, item in parameters.items() if isinstance(item, Mapping)}
+    given = {str(name): str(item.get("default", "")) for name, item in parameters.items() if isinstance(item, Mapping)}
+    return {name: text for name, value in given.items() if (text := default_of(value)) is not None}

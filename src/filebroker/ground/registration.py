@@ -14,7 +14,14 @@ from typing import Any
 from filebroker.ground import config as configs
 from filebroker.ground.errors import ConfigNotFound, InvalidConfig, StorageError
 from filebroker.ground.filesystem import make_directory, remove, sync_directory
-from filebroker.ground.intake_files import DRIVER, Source, catalog_files, catalog_search_path, sources_of
+from filebroker.ground.intake_files import (
+    DRIVER,
+    Source,
+    catalog_files,
+    catalog_search_path,
+    environment_prefix,
+    sources_of,
+)
 from filebroker.ground.settings import searches
 from filebroker.ground.vetting import absolute, check_description, check_name, plain
 from filebroker.ground.yaml_files import files_in, read_mapping
@@ -236,6 +243,11 @@ def draft(
     import yaml
 
     check_name(name)
+    if environment and environment_prefix() is None:
+        raise InvalidConfig(
+            f"no environment is activated, and so Intake takes {catalog_search_path()[1]} for its directory, which "
+            "everybody on this machine shares; activate the environment first"
+        )
     searches(search, "the search that is given")  # refuses what is none
     given = {"storage_options": storage_options, "search": search, "read_only": bool(read_only)}
     arguments = {"url": absolute(os.fspath(url))} | {key: plain(value, key) for key, value in given.items() if value}
@@ -275,7 +287,18 @@ def obstacles() -> list[str]:
                 )
             elif homes.setdefault(name, file) != file:
                 found.append(f"{name!r} is a source of {homes[name]} and of {file}")
+            else:
+                found += [f"{file}, source {name!r}: {problem}" for problem in _undescribed(source)]
     return found
+
+
+def _undescribed(source: Mapping[str, Any]) -> Iterator[str]:
+    """Give the parameters of a source that Intake refuses."""
+    parameters = source.get("parameters")
+    for name, item in parameters.items() if isinstance(parameters, Mapping) else ():
+        missing = [key for key in ("description", "type") if not isinstance(item, Mapping) or key not in item]
+        if missing:
+            yield f"the parameter {name!r} has no {' and no '.join(missing)}"
 
 
 # -- names and files

@@ -20,8 +20,8 @@ _SHORTEST = 6
 _CREDENTIALS = re.compile(r"^[^/@:]*:(?!\d+/)[^@]*@|^[^/@:]+@(?=.*)", re.DOTALL)
 #: How options are called that hold a secret.
 _SECRET = re.compile(
-    r"key|secret|token|passw|passphrase|pwd|credential|auth(orization)?$|cookie|\bsas|connection_?string"
-    r"|\bsig$|signature$",
+    r"(^|[_.-]|access|account|api|private|shared|customer)_?key(_?id)?$|secret|token|passw|passphrase|pwd|credential"
+    r"|auth(orization)?$|cookie|\bsas|connection_?string|\bsig$|signature$",
     re.IGNORECASE,
 )
 #: The names of what stands in the query of a URL.
@@ -84,7 +84,8 @@ def values(options: Mapping[str, Any]) -> list[str]:
 def shareable(options: Mapping[str, Any]) -> dict[str, Any]:
     """Give options without what may be a credential, to be written down.
 
-    Strings are left out, but for those that are known to be harmless and the names of environment variables.
+    Strings are left out, but for those that are known to be harmless and the names of environment variables; and
+    numbers under a name such as ``password``.
 
     Examples
     --------
@@ -96,15 +97,21 @@ def shareable(options: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping):
             inner = dict(value) if value.keys() == {"env"} else shareable(value)
             kept |= {key: inner} if inner else {}
-        elif value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and key in _OPEN):
+        elif value is None or isinstance(value, bool) or _is_harmless(key, value):
             kept[key] = value
     return kept
+
+
+def _is_harmless(key: str, value: Any) -> bool:
+    if isinstance(value, int | float):
+        return not is_secret(key)
+    return isinstance(value, str) and key in _OPEN and not has_credentials(value)
 
 
 def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         for key, item in value.items():
-            if key not in _OPEN or not isinstance(item, str):
+            if key not in _OPEN or not isinstance(item, str) or has_credentials(item):
                 yield from _strings(item)
     elif isinstance(value, list | tuple):
         for item in value:
@@ -129,6 +136,21 @@ def is_secret(name: str) -> bool:
     (True, False)
     """
     return _SECRET.search(name) is not None
+
+
+def has_credentials(url: str) -> bool:
+    """Tell whether a URL has a password or a token in it.
+
+    Examples
+    --------
+    >>> has_credentials("https://ana:word@host"), has_credentials("https://host?token=word"), has_credentials("host:80")
+    (True, True, False)
+    """
+    try:
+        refuse_credentials(url)
+    except InvalidConfig:
+        return True
+    return False
 
 
 def refuse_credentials(url: str) -> None:

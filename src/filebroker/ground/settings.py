@@ -16,7 +16,7 @@ _KINDS: dict[str, tuple[type, str]] = {
     "root_map": (Mapping, "{/old/place: /new/place}"),
     "transforms": (Mapping, "{start: 'my_package.my_function'}"),
 }
-_TIMES = ("since", "until")
+TIMES = ("since", "until", "start_time", "stop_time")
 _KEYS = frozenset({"description", "path", "api_version", "read_only", "search", "limit", "labels", *_KINDS})
 #: How a catalog is given: as databroker's version 0 and 1 did, or as a catalog of version 2.
 _API_VERSIONS = (0, 1, 2)
@@ -97,7 +97,10 @@ class Config:
                 raise InvalidConfig(found.explain(self.label))
             path = found.directory
         if not isinstance(path, str) or not path:
-            raise InvalidConfig(f"{self.label} names no catalog: it needs a line such as 'path: /data/beamtime'")
+            raise InvalidConfig(
+                f"{self.label} names no catalog: it needs a line such as 'path: /data/beamtime'; a source of Intake's "
+                "needs 'args: {url: /data/beamtime}'"
+            )
         if "://" in path:
             return path
         return os.path.normpath(os.path.join(self.directory or os.getcwd(), _expanded(path)))
@@ -252,7 +255,7 @@ def searches(given: Any, label: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for item in given if isinstance(given, list | tuple) else [given]:
         if isinstance(item, Mapping) and all(isinstance(key, str) for key in item):
-            found.append({key: _year(value) if key in _TIMES else value for key, value in item.items()})
+            found.append({key: _year(value) if key in TIMES else value for key, value in item.items()})
         elif isinstance(item, str):
             found.append({"text_search": item})
         elif item is not None:

@@ -16,6 +16,9 @@ _TEMPLATE = re.compile(
 #: What begins something that Intake would run, or is lost on the way through its templates.
 _ACTIVE = re.compile(r"\{(?=[{%#\r\x85]|\n\Z|!template )|[\r\x85]|\n\Z|!(?=template )")
 _ANY_TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{[{%].*", re.DOTALL)
+#: What the default of a parameter may be: a variable, and a command.
+_VARIABLE = re.compile(r"(?:client_)?env\((?P<name>[^,()]*)(?:,(?P<other>.*))?\)")
+_COMMAND = re.compile(r"(?:client_)?(?:env|shell)\(|catalog:")
 #: How a string in a template writes it.
 _WRITTEN = {"{": "{", "!": "!", "\n": "\\n", "\r": "\\r", "\x85": "\\x85"}
 _READ = {written: text for text, written in _WRITTEN.items()}
@@ -40,6 +43,20 @@ def unfilled(value: Any, known: Mapping[str, str]) -> Iterator[str]:
     elif isinstance(value, Mapping | list):
         for item in value.values() if isinstance(value, Mapping) else value:
             yield from unfilled(item, known)
+
+
+def default_of(text: str) -> str | None:
+    """Give what the default of a parameter means; None if only Intake could tell, because it is a command.
+
+    Examples
+    --------
+    >>> default_of("LaB6"), default_of("shell(id)")
+    ('LaB6', None)
+    """
+    found = _VARIABLE.fullmatch(text)
+    if found is not None:
+        return os.environ.get(found["name"], found["other"] or "")
+    return None if _COMMAND.match(text) or _ANY_TEMPLATE.search(text) else text
 
 
 def filled_in(value: Any, known: Mapping[str, str]) -> Any:

@@ -18,6 +18,8 @@ _LONGEST_BYTES = 200
 #: What Intake does not give back as it stands, because it takes files and their values for templates.
 _CHANGED = re.compile(r"\{[{%#]|[\r\0\ud800-\udfff]|\n\Z|!template ")
 _OPTIONS = "storage_options"
+#: What gcsfs takes in the place of a token.
+_ANONYMOUS = ("anon", "browser", "cache", "cloud", "google_default")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -125,7 +127,7 @@ def plain(value: Any, key: str) -> Any:
         return {_checked_key(name, key): plain(value[name], f"{key}.{name}") for name in value}
     if value is None or isinstance(value, bool):
         return value
-    if place == _OPTIONS and is_secret(option):
+    if place == _OPTIONS and is_secret(option) and value not in _ANONYMOUS:
         raise InvalidConfig(
             f"{key} is a secret, and no file is the place for it: give the name of an environment variable that holds "
             f"it, as in {{'env': 'NAME'}}, or at the command line --storage-option {option}=env:NAME"

@@ -4,7 +4,7 @@ What is drawn against what is chosen as bluesky's ``BestEffortCallback`` does.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from filebroker.ground.errors import NotSupported
@@ -21,7 +21,7 @@ _MOST = 10
 _LONGEST = 60
 
 
-def plots_of(start: Mapping[str, Any], descriptors: Iterable[Any], stream: str) -> Plots:
+def plots_of(start: Mapping[str, Any], descriptors: Sequence[Any], stream: str) -> Plots:
     """Give the plots of a stream: for each name the arguments of hvplot.
 
     Parameters
@@ -65,6 +65,18 @@ def plots_of(start: Mapping[str, Any], descriptors: Iterable[Any], stream: str) 
             drawn = [("all", {"kind": "line", "x": axes[0], "y": fields})]
         drawn += [(field, {"kind": "line", "x": axes[0], "y": [field]}) for field in fields]
     return _named(drawn, axes, stream, start)
+
+
+def names_in(plot: Mapping[str, Any]) -> set[str]:
+    """Name the columns that a plot is made of.
+
+    Examples
+    --------
+    >>> sorted(names_in({"kind": "line", "x": "motor", "y": ["det"]}))
+    ['det', 'motor']
+    """
+    given = [plot.get(key) for key in ("x", "y", "c")]
+    return {name for item in given if item for name in ([item] if isinstance(item, str) else item)}
 
 
 class PlotAccess:

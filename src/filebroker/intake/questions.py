@@ -9,10 +9,10 @@ import numpy as np
 
 from filebroker.ground import times
 from filebroker.ground.errors import InvalidQuery
+from filebroker.ground.settings import TIMES
 
 #: Flags of regular expressions that MongoDB's query language knows.
 _OPTIONS = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBOSE: "x"}
-_TIMES = ("since", "until", "start_time", "stop_time")
 
 
 def written_down(search: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def written_down(search: Mapping[str, Any]) -> dict[str, Any]:
     >>> written_down({"scan_id": np.int64(3), "operator": re.compile("ana", re.IGNORECASE)})
     {'scan_id': 3, 'operator': {'$regex': 'ana', '$options': 'i'}}
     """
-    return {key: _time(value) if key in _TIMES else _plain(value) for key, value in search.items()}
+    return {key: _time(value) if key in TIMES else _plain(value) for key, value in search.items()}
 
 
 def _time(value: Any) -> Any:

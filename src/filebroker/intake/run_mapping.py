@@ -69,7 +69,7 @@ class RunMapping(Branch):
         if isinstance(key, slice):
             raise InvalidKey(f"{key!r:.100} names no run; several are had by list(catalog), or by catalog.v1[-3:]")
         found = run_labels.find(self._runs, key)
-        found.report_anew()
+        found._report_anew()
         return self._made(found.uid, key if isinstance(key, str) else found.uid, found)
 
     def _made(self, uid: str, name: str, found: Run | None = None) -> IntakeRun:

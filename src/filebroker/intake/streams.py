@@ -13,7 +13,7 @@ from filebroker.ground.lazy import cached_property
 from filebroker.ground.texts import printable
 from filebroker.intake import labels
 from filebroker.intake.places import run_key
-from filebroker.intake.plots import PlotAccess, plots_of
+from filebroker.intake.plots import PlotAccess, names_in, plots_of
 from filebroker.intake.sources import Reproducible
 
 if TYPE_CHECKING:
@@ -181,7 +181,11 @@ class IntakeStream(Reproducible, DataSource):  # type: ignore[misc]
 
     @cached_property
     def _plots(self) -> dict[str, Any]:
-        return dict(plots_of(self._documents["start"], self._documents["descriptors"], self.stream))
+        found = plots_of(self._documents["start"], self._documents["descriptors"], self.stream)
+        if self.columns is None:
+            return dict(found)
+        shown = {"seq_num", "time", *self.columns}
+        return {name: plot for name, plot in found.items() if names_in(plot) <= shown}
 
     @property
     def metadata(self) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from filebroker.faces.results import counted
+from filebroker.ground.errors import FilebrokerError
 from filebroker.ground.packages import need
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def window_of(catalog: "RunMapping") -> Any:
         panel.extension()
         return _mended_0(GUI([recent]))
     panel.extension("codeeditor")
-    return _mended_2(GUI({catalog.name: recent}))
+    return _mended_2(GUI({catalog.name: recent}), recent)
 
 
 def _mended_0(window: Any) -> Any:
@@ -49,23 +51,58 @@ def _mended_0(window: Any) -> Any:
     return window
 
 
-def _mended_2(window: Any) -> Any:
-    """Let the window of Intake 2 forget a run when another is chosen, and list the newest first."""
-
-    def listed(names: Iterable[str]) -> Iterator[str]:
-        for name in names:
-            yield name
-            yield from listed(window._children.get(name, ()))
+def _mended_2(window: Any, recent: "RunMapping") -> Any:
+    """Let the window of Intake 2 forget a run when another is chosen, list the newest first, and show what is found."""
 
     def chosen(*_: object) -> None:
         # Else the stream of that name in the run before stays chosen, and its text and plot are shown.
         window.sourcesel.value = []
         window.sourceinf.value = ""
         window.plots.panel.visible = False
-        below = {name for names in window._children.values() for name in names}
-        options = list(listed(name for name in window._cats if name not in below))
-        if sorted(options) == sorted(window.catsel.options):
-            window.catsel.options = options
+        _list_again(window)
+        _arrange(window)
+
+    def searched(text: str) -> None:
+        try:
+            found = recent.search(text)
+            name = f"search <{text}>: {counted(len(found))}"
+        except FilebrokerError as error:
+            window.sourceinf.value = str(error)
+            return
+        window._cats[name] = found
+        window.update_catsel()
+        window.catsel.value = [name]
 
     window.catsel.param.watch(chosen, "value")
+    window.search.done_callback = searched
     return window
+
+
+def _list_again(window: Any) -> None:
+    """List the runs of the catalog that is chosen, and of no other: each label stands in the window once."""
+    chosen = window.catsel.value[:1]
+    if not window._children.keys() - {*chosen} or not chosen or chosen[0] in _below(window):
+        return  # nothing else is listed, or a run is chosen and not a catalog
+    for label in _below(window):
+        del window._cats[label]
+    window._children.clear()
+    window.cat_selected()
+
+
+def _arrange(window: Any) -> None:
+    """Put the newest run first, which Intake sorts by their names."""
+
+    def listed(names: Iterable[str]) -> Iterator[str]:
+        for name in names:
+            yield name
+            yield from listed(window._children.get(name, ()))
+
+    below = _below(window)
+    options = list(listed(name for name in window._cats if name not in below))
+    if options != window.catsel.options:
+        window.catsel.options = options
+
+
+def _below(window: Any) -> set[str]:
+    """Name what stands below a catalog in the window."""
+    return {name for names in window._children.values() for name in names}
