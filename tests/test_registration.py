@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import factories as make
-from filebroker import Broker, RecoveryWarning, describe_configs, list_configs
+from filebroker import Broker, RecoveryWarning, describe_configs, list_configs, lookup_config
 from filebroker.faces import cli_config
 from filebroker.faces.cli import main
 from filebroker.ground import registration
@@ -891,3 +891,35 @@ def test_a_search_that_is_kept_narrows_what_ls_lists(capsys: pytest.CaptureFixtu
     assert len(capsys.readouterr().out.splitlines()) == 1 + len(Broker.named("lab6")()) == 5
     assert main(["ls", "lab6", "plan_name=rel_scan"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1 + len(Broker.named("lab6")(plan_name="rel_scan"))
+
+
+def test_a_kept_search_may_have_conditions(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "add", "scans", str(runs), "--search", "LaB6 plan_name=scan num_points=5"]) == 0
+    assert list(lookup_config("scans")["search"]) == ["text_search", "plan_name", "num_points"]
+    assert main(["config", "add", "broken", str(runs), "--search", "plan_name='scan"]) == 1
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_url_without_its_slashes_is_no_directory() -> None:
+    with pytest.raises(InvalidConfig, match="s3://"):
+        add_config("bucket", "s3:/hall-a/runs")
+
+
+def test_nothing_is_written_for_a_machine_where_no_environment_is_activated(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(registration, "environment_prefix", lambda: None)
+    with pytest.raises(InvalidConfig, match="activate"):
+        add_config("lab6", "runs", environment=True)
+
+
+def test_a_driver_that_is_hardly_what_was_meant_is_told_of(intakes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (intakes / "zz.yml").write_text("sources: {zz: {driver: filebrokr, args: {url: x}}}")
+    assert main(["config", "list"]) == 0
+    assert "'filebrokr' is not known" in capsys.readouterr().err
+
+
+def test_a_parameter_that_intake_refuses_is_told_of(intakes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (intakes / "zz.yml").write_text("sources: {zz: {driver: csv, parameters: {s: {type: str}}, args: {}}}")
+    assert main(["config", "list"]) == 0
+    assert "the parameter 's' has no description" in capsys.readouterr().err

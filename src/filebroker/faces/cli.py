@@ -1,8 +1,6 @@
 """The command ``filebroker``: look into catalogs from a terminal."""
 
 import argparse
-import contextlib
-import json
 import os
 import re
 import shlex
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from filebroker import __version__
 from filebroker.faces import cli_config, cli_stores
+from filebroker.faces.cli_search import keywords_of
 from filebroker.faces.terminal import CATALOG, open_catalog, say, sentence
 
 if TYPE_CHECKING:
@@ -58,15 +57,6 @@ The keys that there are, and their values, are listed by "filebroker keys CATALO
 
 The exit status is 0 also if no run matches; a line on the standard error says so.
 """
-#: Old names of the keywords of a search.
-_OLD_NAMES = {"start_time": "since", "stop_time": "until"}
-_KEYWORDS = ("text_search", "since", "until", "data_key")
-#: Values that Python writes otherwise than JSON does.
-_CONSTANTS = {"True": True, "False": False, "None": None}
-#: Operators that stand in the place of a key.
-_BESIDE_KEYS = ("$and", "$or", "$nor", "$text", "$comment")
-# Operators, and a range as somebody writes it who thinks of Python.
-_OPERATORS = re.compile(r"""\{\s*["']?\$\w""")
 _COMPARISON = re.compile(r"\w\s*[<>]")
 _AFTER_MINUSES = 'a word that begins with a minus comes after "--"'
 
@@ -196,7 +186,7 @@ def _ls(options: argparse.Namespace) -> None:
     from filebroker.faces.keywords import narrowed
     from filebroker.faces.results import Question
 
-    keywords = _keywords(options)
+    keywords = keywords_of(options.words, since=options.since, until=options.until)
     runs = narrowed(open_catalog(options.catalog).runs, keywords)
     for line in listing.as_text(islice(runs.documents(), options.n)):
         say(line)
@@ -222,72 +212,6 @@ def _no_run(runs: "Runs", keywords: dict[str, Any], options: argparse.Namespace)
         text += f': no run has the key {" or ".join(unknown)} ("{seen}" lists the keys)'
     if any(map(_COMPARISON.search, options.words)):
         text += """; a range is written as in 'num_points={"$gt": 10}'"""
-    return text
-
-
-def _keywords(options: argparse.Namespace) -> dict[str, Any]:
-    """Give the keywords of the search that a command line asks for."""
-    from filebroker.ground.errors import InvalidQuery
-
-    given = [_halves(word) for word in options.words if _is_condition(word)]
-    if words := [word for word in options.words if not _is_condition(word)]:
-        given.append(("text_search", " ".join(words)))
-    given += [(name, getattr(options, name)) for name in ("since", "until") if getattr(options, name) is not None]
-    keywords: dict[str, Any] = {}
-    conditions = []
-    for key, text in given:
-        if key not in _KEYWORDS:
-            conditions.append({key: _condition(key, text)})
-        elif key in keywords:
-            raise InvalidQuery(f"{key} is given twice, as {keywords[key]!r} and as {text!r}; leave one of them out")
-        else:
-            keywords[key] = text
-    return {**keywords, **_together(conditions)}
-
-
-def _is_condition(word: str) -> bool:
-    """Tell whether a word is a key and a value; what begins with a quote is a phrase."""
-    return "=" in word and not word.startswith(("=", '"'))
-
-
-def _halves(word: str) -> tuple[str, str]:
-    """Give the key and the value of a condition."""
-    key, _, text = word.partition("=")
-    return _OLD_NAMES.get(key, key), text
-
-
-def _together(conditions: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Give one query for several conditions, of which some may be of the same key."""
-    query = {key: value for condition in conditions for key, value in condition.items()}
-    return query if len(query) == len(conditions) else {"$and": list(conditions)}
-
-
-def _condition(key: str, text: str) -> Any:
-    """Give what a value has to be: what the text means, if it means more than itself, and the text."""
-    from filebroker.finding.parsing import OPERATORS
-    from filebroker.ground.errors import InvalidQuery
-
-    if key in OPERATORS and key not in _BESIDE_KEYS:
-        raise InvalidQuery(f"{key} stands under a key, as in 'num_points={{\"{key}\": 10}}'")
-    value = _meaning(text)
-    if isinstance(value, str) and _OPERATORS.match(text):
-        raise InvalidQuery(
-            f"the operators of {key!r} are {text}, which is no JSON; write names and text in double quotes, and the "
-            f"whole in single ones for the shell, as in 'num_points={{\"$gt\": 10}}'"
-        )
-    is_whole = isinstance(value, str | list | dict) or key in _BESIDE_KEYS
-    return value if is_whole else {"$in": [text, value]}
-
-
-def _meaning(text: str) -> Any:
-    """Give what a text means as JSON, or to Python; the text itself if it means nothing."""
-    if text in _CONSTANTS:
-        return _CONSTANTS[text]
-    with contextlib.suppress(ValueError, RecursionError):
-        return json.loads(text)
-    with contextlib.suppress(ValueError):
-        # JSON does not know ".5".  An underscore belongs to a name, though Python takes it for part of a number.
-        return text if "_" in text else float(text)
     return text
 
 

@@ -88,7 +88,7 @@ def _add_add(deeds: Any) -> None:
     add.add_argument("name", metavar="NAME")
     add.add_argument("url", metavar="URL", help="a directory or a URL")
     add.add_argument("--description", metavar="TEXT", help="what the catalog is, for people")
-    add.add_argument("--search", metavar="WORDS", help="only the runs with one of these words, as a catalog of its own")
+    add.add_argument("--search", metavar="WORDS", help="only the runs that this finds, written as for ls")
     add.add_argument("--read-only", action="store_true", help="never write to the catalog under this name")
     add.add_argument(
         "--storage-option",
@@ -156,7 +156,7 @@ def _register(options: argparse.Namespace) -> None:
         description=options.description,
         storage_options=_nested(options.storage_option),
         read_only=options.read_only,
-        search=options.search,
+        search=None if options.search is None else _search(options.search),
         environment=options.environment,
     )
     if draft.is_written():
@@ -217,6 +217,18 @@ def _tell_what_to_try(name: str) -> None:
         say(f"intake.cat cannot be used until this is mended: {obstacle}", sys.stderr)
 
 
+def _search(text: str) -> str | dict[str, Any]:
+    """Give a search as it is written down: words, or keywords if there are conditions among them."""
+    from filebroker.faces.cli_search import keywords_of
+    from filebroker.ground.errors import InvalidQuery
+
+    try:
+        keywords = keywords_of(shlex.split(text) if "=" in text else [text])
+    except ValueError as error:
+        raise InvalidQuery(f"the search {text!r:.200} cannot be read: {error}") from error
+    return text if keywords.keys() <= {"text_search"} else keywords
+
+
 def _lack() -> str | None:
     """Say what ``intake.cat`` misses here, and what to install."""
     if find_spec("intake") is None:
@@ -243,10 +255,10 @@ def _remove(options: argparse.Namespace) -> None:
 def _list(options: argparse.Namespace) -> None:
     from filebroker.ground import config
     from filebroker.ground.intake_files import catalog_places
-    from filebroker.ground.registration import obstacles
+    from filebroker.ground.registration import misspelt, obstacles
 
     found, problems = config.survey()
-    problems += catalog_places()[1]
+    problems += catalog_places()[1] + misspelt()
     rows = [_row(found[name], problems) for name in sorted(found)]
     if options.json:
         print(json.dumps(rows))

@@ -8,6 +8,7 @@ import unicodedata
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -299,6 +300,22 @@ def _undescribed(source: Mapping[str, Any]) -> Iterator[str]:
         missing = [key for key in ("description", "type") if not isinstance(item, Mapping) or key not in item]
         if missing:
             yield f"the parameter {name!r} has no {' and no '.join(missing)}"
+
+
+def misspelt() -> list[str]:
+    """List the sources whose driver is hardly what was meant.
+
+    Examples
+    --------
+    >>> misspelt()
+    []
+    """
+    known = (DRIVER, f"{DRIVER}_run", f"{DRIVER}_stream")
+    return [
+        f"{source.file}, source {source.name!r}: the driver {source.driver!r} is not known; {DRIVER!r} is"
+        for source in _sources()
+        if source.driver not in known and get_close_matches(source.driver, [DRIVER], cutoff=0.8)
+    ]
 
 
 # -- names and files

@@ -20,6 +20,8 @@ _CHANGED = re.compile(r"\{[{%#]|[\r\0\ud800-\udfff]|\n\Z|!template ")
 _OPTIONS = "storage_options"
 #: What gcsfs takes in the place of a token.
 _ANONYMOUS = ("anon", "browser", "cache", "cloud", "google_default")
+#: A protocol without its slashes; one letter is a drive of Windows.
+_MISTYPED = re.compile(r"([A-Za-z][A-Za-z0-9+-]+):(?!//)/?[^/]")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -62,6 +64,9 @@ def absolute(url: str) -> str:
     if is_url(url) and not url.startswith(("file://", "local://")):
         _check_text(url, "the URL")
         return url
+    mistyped = _MISTYPED.match(url)
+    if mistyped is not None:
+        raise InvalidConfig(f"{url} is no URL, and hardly a directory; write {mistyped[1]}://... or ./{url}")
     path = Folder(url).url
     if os.path.expandvars(path) != path:
         raise InvalidConfig(
