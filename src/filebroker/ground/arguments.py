@@ -1,5 +1,6 @@
 """Arguments as they stand in catalog files, where all of them may be strings."""
 
+import sys
 from operator import index
 from typing import Any
 
@@ -16,7 +17,7 @@ def count(limit: Any) -> int | None:
         number = -1
     if number < 0 or isinstance(limit, bool):
         raise InvalidOption(f"limit={limit!r:.100} means nothing; give a number of runs")
-    return number
+    return min(number, sys.maxsize)
 
 
 def flag(name: str, value: Any) -> bool:

@@ -20,12 +20,14 @@ _SHORTEST = 6
 _CREDENTIALS = re.compile(r"^[^/@:]*:(?!\d+/)[^@]*@|^[^/@:]+@(?=.*)", re.DOTALL)
 #: How options are called that hold a secret.
 _SECRET = re.compile(
-    r"(^|[_.-]|access|account|api|private|shared|customer)_?key(_?id)?$|secret|token|passw|passphrase|pwd|credential"
-    r"|auth(orization)?$|cookie|\bsas|connection_?string|\bsig$|signature$",
+    r"key|secret|token|passw|passphrase|pwd|credential|auth(orization)?$|cookie|\bsas|connection_?string"
+    r"|\bsig$|signature$",
     re.IGNORECASE,
 )
 #: The names of what stands in the query of a URL.
 _QUERY = re.compile(r"[?&]([^=&#]*)=")
+#: Words with "key" in them that name no secret there.
+_NO_KEYS = re.compile(r"keyword|monkey|turkey", re.IGNORECASE)
 #: Protocols where something before an ``@`` is no secret: a user's or a container's name.
 _NAMED_BEFORE_AT = frozenset({"abfs", "abfss", "adl", "az", "ftp", "sftp", "ssh", "smb", "hdfs", "webhdfs"})
 
@@ -169,7 +171,8 @@ def refuse_credentials(url: str) -> None:
                 f"a URL with {protocol}:// has credentials in it; leave them out, and name them in storage_options: "
                 f"a profile, or {{'env': 'NAME'}} for the value of an environment variable"
             )
-    secret = next(filter(is_secret, _QUERY.findall(url)), None) if "://" in url else None
+    names = _QUERY.findall(url) if "://" in url else ()
+    secret = next((name for name in names if is_secret(_NO_KEYS.sub("", name))), None)
     if secret is not None:
         raise InvalidConfig(
             f"a URL has {secret!r:.100} in its query, which is a secret; leave it out, and name credentials in "

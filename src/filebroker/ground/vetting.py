@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from filebroker.ground.errors import InvalidConfig
@@ -126,6 +127,10 @@ def plain(value: Any, key: str) -> Any:
         There is a secret, or something that cannot be written; the message does not repeat it.
     """
     place, _, option = key.partition(".")
+    if key == _OPTIONS and not isinstance(value, Mapping):
+        raise InvalidConfig(f"{key} is a {type(value).__name__}; give a mapping such as {{'anon': True}}")
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, Mapping):
         if place == _OPTIONS and value.keys() == {"env"}:
             return {"env": _checked_variable(value["env"], key)}
