@@ -16,7 +16,7 @@ import factories as make
 from filebroker import Broker, RecoveryWarning, describe_configs, list_configs, lookup_config
 from filebroker.faces import cli_config
 from filebroker.faces.cli import main
-from filebroker.ground import registration
+from filebroker.ground import intake_checks, registration
 from filebroker.ground.errors import ConfigNotFound, InvalidConfig, StorageError
 from filebroker.ground.intake_files import catalog_search_path
 from filebroker.ground.registration import add_config, remove_config
@@ -468,11 +468,11 @@ def test_each_obstacle_alone_keeps_intake_from_working(intakes: Path) -> None:
         ".hidden.yml",
     ):
         (intakes / name).write_bytes(FOREIGN[name])
-        assert len(registration.obstacles()) == 1
+        assert len(intake_checks.obstacles()) == 1
         with pytest.raises(Exception, match=r"."):
             builtin()
         (intakes / name).unlink()
-    assert registration.obstacles() == []
+    assert intake_checks.obstacles() == []
     assert list(builtin()) == []
 
 
@@ -481,7 +481,7 @@ def test_each_obstacle_alone_keeps_intake_from_working(intakes: Path) -> None:
 RACE = """
 import json, sys, time
 from pathlib import Path
-from filebroker.ground import registration
+from filebroker.ground import intake_checks, registration
 registration.Draft.check_free = lambda self: None  # all of them have looked already
 go, url = Path(sys.argv[1]), sys.argv[2]
 Path(f"{go}.{url[-1]}").touch()
@@ -523,7 +523,7 @@ def test_several_that_say_the_same_at_once_all_win(tmp_path: Path, intakes: Path
 
 KILLED = """
 import os, signal, sys
-from filebroker.ground import registration
+from filebroker.ground import intake_checks, registration
 registration._move_to_new = lambda temporary, file: os.kill(os.getpid(), signal.SIGKILL)
 registration.add_config("beamtime", sys.argv[1])
 """

@@ -206,7 +206,7 @@ def _is_nothing(url: str, options: dict[str, Any] | None) -> bool:
 
 def _tell_what_to_try(name: str) -> None:
     """Print how the catalog is opened by its name, and what keeps Intake from that."""
-    from filebroker.ground.registration import obstacles
+    from filebroker.ground.intake_checks import obstacles
 
     is_attribute = name.isidentifier() and not keyword.iskeyword(name) and name not in _HIDING
     entry = f".{name}" if is_attribute and not name.startswith("_") else f"[{name!r}]"
@@ -254,8 +254,8 @@ def _remove(options: argparse.Namespace) -> None:
 
 def _list(options: argparse.Namespace) -> None:
     from filebroker.ground import config
+    from filebroker.ground.intake_checks import misspelt, obstacles
     from filebroker.ground.intake_files import catalog_places
-    from filebroker.ground.registration import misspelt, obstacles
 
     found, problems = config.survey()
     problems += catalog_places()[1] + misspelt()
