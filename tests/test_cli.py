@@ -10,7 +10,7 @@ import pytest
 
 import factories as make
 from filebroker import Broker, __version__
-from filebroker.faces.cli import main
+from filebroker.commands.main import main
 
 
 def test_demo_shows_a_table_a_search_and_the_way_on(capsys: pytest.CaptureFixture) -> None:

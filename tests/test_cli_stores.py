@@ -11,7 +11,7 @@ import pytest
 import factories as make
 from filebroker import Broker
 from filebroker.cataloging.recording import mark
-from filebroker.faces.cli import main
+from filebroker.commands.main import main
 from filebroker.finding import cache
 from filebroker.ground.errors import RecoveryWarning, UploadWarning
 from filebroker.ground.stores import Store

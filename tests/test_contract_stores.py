@@ -44,7 +44,7 @@ from filebroker import (
     UploadWarning,
     temp,
 )
-from filebroker.faces import cli
+from filebroker.commands import main as cli
 from filebroker.ground.stores import Store
 from filebroker.queries import TextQuery, TimeRange
 from filebroker.storing.recorder import Recorder

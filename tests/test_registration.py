@@ -14,8 +14,8 @@ import yaml
 
 import factories as make
 from filebroker import Broker, RecoveryWarning, describe_configs, list_configs, lookup_config
-from filebroker.faces import cli_config
-from filebroker.faces.cli import main
+from filebroker.commands import config as config_verb
+from filebroker.commands.main import main
 from filebroker.ground import intake_checks, registration
 from filebroker.ground.errors import ConfigNotFound, InvalidConfig, StorageError
 from filebroker.ground.intake_files import catalog_search_path
@@ -728,7 +728,7 @@ def test_what_to_try_is_told(name: str, entry: str, word: str, runs: Path, capsy
 def test_no_attribute_of_intakes_catalogs_is_told_as_an_entry() -> None:
     catalog = builtin()
     public = {name for name in object.__dir__(catalog) if not name.startswith("_")}
-    assert public <= cli_config._HIDING
+    assert public <= config_verb._HIDING
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "hidden"])
@@ -867,8 +867,8 @@ def test_what_intake_lacks_is_told_with_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    monkeypatch.setattr(cli_config, "find_spec", lambda name: None if name in missing else True)
-    monkeypatch.setattr(cli_config, "version", lambda _: intake)
+    monkeypatch.setattr(config_verb, "find_spec", lambda name: None if name in missing else True)
+    monkeypatch.setattr(config_verb, "version", lambda _: intake)
     monkeypatch.delenv("CONDA_PREFIX", raising=False)
     if not activated:
         monkeypatch.delenv("VIRTUAL_ENV")
@@ -881,7 +881,7 @@ def test_what_intake_lacks_is_told_with_what_to_install(
 def test_what_is_told_of_intake_here_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("intake")
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
-        lack = cli_config._lack()
+        lack = config_verb._lack()
         done = subprocess.run([sys.executable, "-c", "import intake; intake.cat"], capture_output=True, timeout=60)
         assert (done.returncode == 0) == (lack is None), done.stderr
         monkeypatch.delenv(variable, raising=False)

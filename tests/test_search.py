@@ -25,7 +25,7 @@ import factories as make
 from filebroker import Broker, temp
 from filebroker.cataloging.fields import WithField
 from filebroker.cataloging.run import Run
-from filebroker.faces.cli import main
+from filebroker.commands.main import main
 from filebroker.finding import batches, indexing, library, query as query_module
 from filebroker.finding.parsing import OPERATORS, parse
 from filebroker.finding.query import Subject

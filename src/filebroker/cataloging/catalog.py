@@ -16,7 +16,6 @@ from filebroker.cataloging.runs import Runs
 from filebroker.cataloging.shelf import Shelf
 from filebroker.finding import cache
 from filebroker.finding.entries import Entry
-from filebroker.finding.indexing import Progress
 from filebroker.finding.inventory import Inventory
 from filebroker.finding.library import Library
 from filebroker.finding.manifest import Manifest
@@ -36,6 +35,7 @@ from filebroker.ground.errors import (
     UnsupportedFormat,
 )
 from filebroker.ground.filesystem import Folder
+from filebroker.ground.progress import Progress
 from filebroker.storing import layout
 from filebroker.storing.recorder import Sync
 from filebroker.storing.recovery import Recovery, recover_all

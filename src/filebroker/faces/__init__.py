@@ -1,1 +1,1 @@
-"""Thin faces over the catalog: the databroker v1 prompt and the command line."""
+"""Thin faces over the catalog: the prompts of databroker, version 1 and 2."""

@@ -10,12 +10,10 @@ from filebroker.finding.batches import Entry
 from filebroker.finding.index import Index
 from filebroker.finding.manifest import Manifest
 from filebroker.finding.terms import entry
+from filebroker.ground.progress import Progress
 
 #: So many runs are looked at one by one rather than indexed.
 MANY_PENDING = 256
-
-#: Is told, while something long is done, what it is, how far it has come, and of how much.
-Progress = Callable[[str, int, int], None]
 
 
 class Shelf(Protocol):

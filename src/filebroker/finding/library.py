@@ -12,7 +12,7 @@ from filebroker.finding import cache
 from filebroker.finding.compaction import compact, is_due
 from filebroker.finding.database import DatabaseDamaged, abandon, alone, is_busy, is_refused, may_open
 from filebroker.finding.housekeeping import Housekeeper
-from filebroker.finding.indexing import Indexing, Progress
+from filebroker.finding.indexing import Indexing
 from filebroker.finding.inventory import Inventory
 from filebroker.finding.ledger import Ledger
 from filebroker.finding.manifest import Manifest
@@ -29,6 +29,7 @@ from filebroker.ground.errors import (
     StoreUnreachable,
 )
 from filebroker.ground.filesystem import Folder
+from filebroker.ground.progress import Progress
 from filebroker.ground.remote import Remote
 from filebroker.storing import layout
 

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from filebroker.faces.terminal import count, say, sentence
+from filebroker.commands.terminal import count, say, sentence
 
 if TYPE_CHECKING:
     from filebroker.ground.registration import Draft
@@ -219,7 +219,7 @@ def _tell_what_to_try(name: str) -> None:
 
 def _search(text: str) -> str | dict[str, Any]:
     """Give a search as it is written down: words, or keywords if there are conditions among them."""
-    from filebroker.faces.cli_search import keywords_of
+    from filebroker.commands.words import keywords_of
     from filebroker.ground.errors import InvalidQuery
 
     try:

@@ -11,9 +11,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from filebroker import __version__
-from filebroker.faces import cli_config, cli_stores
-from filebroker.faces.cli_search import keywords_of
-from filebroker.faces.terminal import CATALOG, open_catalog, say, sentence
+from filebroker.commands import config, stores
+from filebroker.commands.terminal import CATALOG, open_catalog, say, sentence
+from filebroker.commands.words import keywords_of
 
 if TYPE_CHECKING:
     from filebroker.cataloging.runs import Runs
@@ -147,8 +147,8 @@ def _parser() -> argparse.ArgumentParser:
     add("keys", _keys, "list the metadata keys that runs can be searched by")
     add("refresh", _refresh, "find runs that were copied into a catalog, or removed from it, by hand")
     add("reindex", _reindex, "make a catalog's list of runs and its index anew from its runs")
-    cli_config.add_verbs(verbs)
-    cli_stores.add_verbs(verbs)
+    config.add_verbs(verbs)
+    stores.add_verbs(verbs)
     return parser
 
 

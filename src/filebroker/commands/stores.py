@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from filebroker.faces.terminal import CATALOG, count, folder_of, open_catalog, say, sentence
+from filebroker.commands.terminal import CATALOG, count, folder_of, open_catalog, say, sentence
 
 if TYPE_CHECKING:
     from filebroker.finding.cache import Kept

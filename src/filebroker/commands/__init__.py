@@ -1,0 +1,1 @@
+"""The command ``filebroker``: verbs that are thin over public Python functions."""
