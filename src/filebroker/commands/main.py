@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from filebroker import __version__
 from filebroker.commands import config, stores
+from filebroker.commands.selection import WORDS, add_search, keywords, selected
 from filebroker.commands.terminal import CATALOG, open_catalog, say, sentence
-from filebroker.commands.words import keywords_of
 
 if TYPE_CHECKING:
     from filebroker.cataloging.runs import Runs
@@ -38,23 +38,7 @@ How to get into a store is told by a configuration with storage_options, or by t
 AWS_ENDPOINT_URL, for example.  There is no option for it here, because commands can be seen by others.
 "filebroker VERB --help" tells more of each verb.
 """
-_WORDS = """\
-what a WORD can be:
-  good                       a word in the metadata; of several, one suffices
-  '"good sample"'            words one after the other; with several phrases, all of them
-  'rob*'                     a word that begins so
-  operator:chen              a word in one field
-  plan_name=scan             the value of a key; a dot leads into a nested one, as in sample.name=LaB6
-  'num_points={"$gt": 10}'   an operator, as JSON: $gt $gte $lt $lte $ne $in $exists $regex ...
-  'tags=["good", "new"]'     other values as JSON: lists, numbers, true, false; null finds also what has no such key
-  'sample.id="17"'           in double quotes, the text alone; 17 finds the number as well as the text
-  data_key=det               a field of the events; text_search=, since= and until= are no keys either
-  -- -bad                    runs without the word; words that begin with a minus stand at the end, after "--"
-
-A run has to answer to all words with "=", and to the others together.
-"$or" and its like stand in the place of a key: '$or=[{"plan_name": "fly"}, {"operator": "Ana"}]'.
-The keys that there are, and their values, are listed by "filebroker keys CATALOG".
-
+_LS = f"""{WORDS}
 The exit status is 0 also if no run matches; a line on the standard error says so.
 """
 _COMPARISON = re.compile(r"\w\s*[<>]")
@@ -63,6 +47,8 @@ _AFTER_MINUSES = 'a word that begins with a minus comes after "--"'
 
 #: So long the command stays, after its answer, for the index to grow.
 _INDEXING_SECONDS = 1.0
+#: What shells expect of a command that was interrupted.
+_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,13 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         0 if all went well, also if a search found nothing; 1 if a catalog or the run that was named was not found,
-        or something cannot be read or understood.
+        or something cannot be read or understood; 130 if it was interrupted.
     """
     from filebroker.ground.errors import FilebrokerError
 
     options = _parse(arguments)
     try:
-        options.verb(options)
+        status = options.verb(options)
         sys.stdout.flush()
     except FilebrokerError as error:
         print(f"filebroker: {error}", file=sys.stderr)
@@ -94,14 +80,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"filebroker: {error}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    return 0
+    except KeyboardInterrupt:
+        print("filebroker: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    return status or 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line; words to search for may also come after options, which argparse does not foresee."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     parser = _parser()
-    end = given.index("--") if given[:1] == ["ls"] and "--" in given else len(given)
+    end = given.index("--") if "--" in given else len(given)
     options, rest = parser.parse_known_args(given[:end])
     if rest and (not hasattr(options, "words") or any(word.startswith("-") for word in rest)):
         hint = f"; {_AFTER_MINUSES}" if hasattr(options, "words") else ""
@@ -124,19 +113,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(verb=lambda _: parser.print_help())
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
 
-    def add(name: str, verb: Callable[[argparse.Namespace], None], text: str, epilog: str = "") -> Any:
+    def add(name: str, verb: Callable[[argparse.Namespace], int | None], text: str, epilog: str = "") -> Any:
         """Add a verb; most work on a catalog."""
         layout = argparse.RawDescriptionHelpFormatter
         added = verbs.add_parser(name, help=text, description=sentence(text), epilog=epilog, formatter_class=layout)
         added.set_defaults(verb=verb)
-        if verb is not _demo:
-            count = "?" if verb is _ls else None
-            added.add_argument("catalog", metavar="CATALOG", nargs=count, help=CATALOG)
+        if verb not in (_demo, _ls):
+            added.add_argument("catalog", metavar="CATALOG", help=CATALOG)
         return added
 
     add("demo", _demo, "a first look, on the catalog that comes with filebroker")
-    ls = add("ls", _ls, "list the runs of a catalog, newest first; without one, the catalogs", _WORDS)
-    _add_search(ls)
+    ls = add("ls", _ls, "list the runs of a catalog, newest first; without one, the catalogs", _LS)
+    add_search(ls, catalog="?")
+    ls.add_argument("-n", type=_count, default=20, metavar="COUNT", help="how many runs at most (default: 20)")
+    ls.add_argument("--explain", action="store_true", help="tell how the search is answered")
     show = add("show", _show, "show a run: its metadata, its streams and their fields")
     table = add("table", _table, "print a stream of a run as a table")
     table.add_argument("--stream", help="the stream (default: primary, or the only one)")
@@ -150,15 +140,6 @@ def _parser() -> argparse.ArgumentParser:
     config.add_verbs(verbs)
     stores.add_verbs(verbs)
     return parser
-
-
-def _add_search(ls: argparse.ArgumentParser) -> None:
-    """Add what a search can be limited by."""
-    ls.add_argument("words", metavar="WORD", nargs="*", help="only runs with one of these words, and these values")
-    ls.add_argument("-n", type=_count, default=20, metavar="COUNT", help="how many runs at most (default: 20)")
-    ls.add_argument("--since", help="only runs that started then or later: 2025-11-22, or 2025-11-22 14:30")
-    ls.add_argument("--until", help="only runs that started then or earlier")
-    ls.add_argument("--explain", action="store_true", help="tell how the search is answered")
 
 
 def _count(text: str) -> int:
@@ -183,31 +164,30 @@ def _ls(options: argparse.Namespace) -> None:
         for name, description in describe_configs().items():
             print(f"{name:<20} {description or ''}".rstrip())
         return
-    from filebroker.faces.keywords import narrowed
     from filebroker.faces.results import Question
 
-    keywords = keywords_of(options.words, since=options.since, until=options.until)
-    runs = narrowed(open_catalog(options.catalog).runs, keywords)
+    _, runs = selected(options)
     for line in listing.as_text(islice(runs.documents(), options.n)):
         say(line)
     count = len(runs)
     if not count:
-        say(_no_run(runs, keywords, options), sys.stderr)
+        say(_no_run(runs, options), sys.stderr)
     elif count > options.n:
         print(f"these are {options.n} of {count:,}; ask for more with -n {2 * options.n}", file=sys.stderr)
     if options.explain:
-        say(runs.explain(str(Question(keywords, {}))), sys.stderr)
+        say(runs.explain(str(Question(keywords(options), {}))), sys.stderr)
     sys.stdout.flush()
     # What was begun of an index in the background would be lost.
     runs.catalog.library.housekeeper.wait(_INDEXING_SECONDS)
 
 
-def _no_run(runs: "Runs", keywords: dict[str, Any], options: argparse.Namespace) -> str:
+def _no_run(runs: "Runs", options: argparse.Namespace) -> str:
     """Say that no run was found, and what may be the reason."""
     from filebroker.faces.results import unknown_keys
 
-    text = "no run" + " matches" * bool(keywords)
-    if unknown := unknown_keys(runs, keywords):
+    asked = keywords(options)
+    text = "no run" + " matches" * bool(asked)
+    if unknown := unknown_keys(runs, asked):
         seen = f"filebroker keys {shlex.quote(options.catalog)}"
         text += f': no run has the key {" or ".join(unknown)} ("{seen}" lists the keys)'
     if any(map(_COMPARISON.search, options.words)):
