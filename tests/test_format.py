@@ -565,7 +565,8 @@ def test_marker_of_the_page_has_the_keys_of_a_real_one(tmp_path):
         (tmp_path / "filebroker.json").read_text(),
     ):
         marker = json.loads(text)
-        assert list(marker) == ["format", "requires", "id", "created", "layout"]
+        assert list(marker) == ["format", "requires", "id", "created", "layout", "crc"]
+        assert f"{zlib.crc32(text.strip().encode()[:-18]):08x}" == marker["crc"]
         assert (marker["format"], marker["requires"]) == (1, [])
         assert str(uuid.UUID(marker["id"])) == marker["id"]
         assert datetime.fromisoformat(marker["created"]).tzinfo is not None

@@ -18,6 +18,7 @@ from filebroker.ground.documents import check, describe, modernise
 from filebroker.ground.errors import DamagedRun, DuplicateDocument, LedgerWarning, StorageError, UnknownRun
 from filebroker.ground.filesystem import Folder
 from filebroker.storing import layout
+from filebroker.storing.journal import seal
 from filebroker.storing.recorder import Recorder, Sync
 
 #: So long the beginning of a run waits for others who use what is kept of the catalog on this machine.
@@ -219,4 +220,4 @@ def mark(root: str) -> None:
         "layout": "%Y/%m/%d/%Y%m%dT%H%M%S.%fZ-{uid}",
     }
     filesystem.make_directory(root)
-    filesystem.publish(os.path.join(root, layout.MARKER), codec.dumps(marker) + b"\n", sync=True)
+    filesystem.publish(os.path.join(root, layout.MARKER), seal(codec.dumps(marker)[:-1], b""), sync=True)

@@ -67,7 +67,7 @@ def encode_line(ordinal: int, name: str, doc: Mapping[str, Any]) -> bytes:
     """
     if name in ("event", "event_page") and any(map(is_numeric_array, doc["data"].values())):
         return _encode_with_arrays(ordinal, name, doc)
-    return _seal(b'{"i":%d,"name":"%b","doc":' % (ordinal, name.encode()), codec.dumps(doc))
+    return seal(b'{"i":%d,"name":"%b","doc":' % (ordinal, name.encode()), codec.dumps(doc))
 
 
 def encode_simple_event(ordinal: int, event: Mapping[str, Any]) -> bytes | None:
@@ -92,10 +92,22 @@ def _encode_with_arrays(ordinal: int, name: str, doc: Mapping[str, Any]) -> byte
     }
     text = codec.dumps({**doc, "data": data})
     head = b'{"i":%d,"name":"%b","doc":' % (ordinal, name.encode())
-    return _seal(head, b'%b,"arrays":%b' % (text, codec.dumps(arrays)))
+    return seal(head, b'%b,"arrays":%b' % (text, codec.dumps(arrays)))
 
 
-def _seal(head: bytes, body: bytes) -> bytes:
+def seal(head: bytes, body: bytes) -> bytes:
+    r"""Give an object as a line that ends with its checksum.
+
+    Parameters
+    ----------
+    head, body
+        Together the object as JSON, without its closing brace.
+
+    Examples
+    --------
+    >>> seal(b'{"format":1', b"")
+    b'{"format":1,"crc":"1bb205f2"}\n'
+    """
     text = head + body
     return text + b',"crc":"%08x"}\n' % crc32(text)
 
