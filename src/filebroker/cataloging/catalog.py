@@ -9,10 +9,10 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_args
 
+from filebroker.cataloging.annotating import Annotating
 from filebroker.cataloging.outbox import Outbox
 from filebroker.cataloging.recording import Recording, mark
 from filebroker.cataloging.run import Run
-from filebroker.cataloging.runs import Runs
 from filebroker.cataloging.shelf import Shelf
 from filebroker.finding import cache
 from filebroker.finding.entries import Entry
@@ -44,7 +44,7 @@ from filebroker.storing.recovery import Recovery, recover_all
 _STORE_LIMITS = {"segment_bytes": 8 << 20, "segment_documents": 25_000}
 
 
-class Catalog(Runs):
+class Catalog(Annotating):
     """A folder of runs.
 
     Opening a catalog lists no runs.  Runs whose recording died on this machine are sealed on the way, and
@@ -182,7 +182,14 @@ class Catalog(Runs):
     def _check_unmarked(self) -> bool:
         names = [name for name in self.folder.names() if not _is_ours(name)]
         if layout.MARKER in names:  # another process has just made the catalog
-            return self._check_marker()
+            try:
+                self._read_marker()
+            except FileNotFoundError:
+                raise CatalogNotFound(
+                    f"{self.folder.path(layout.MARKER)} is a link that leads nowhere. Put a file there: "
+                    '{"format": 1, "requires": []} will do'
+                ) from None
+            return True
         if next(iter(Inventory(self.folder)), None) is not None:
             return True  # copied without its marker
         misplaced = [name for name in names if layout.is_run_directory(name)]
@@ -531,7 +538,8 @@ def _is_recording(catalog: "weakref.ref[Catalog]") -> bool:
 
 def _is_ours(name: str) -> bool:
     """Tell whether a name may be in a folder that is about to become a catalog."""
-    return name.startswith(".") or name in (layout.LIVE, layout.LEDGER) or filesystem.is_temporary(name)
+    ours = (layout.LIVE, layout.LEDGER, layout.NOTES, layout.PURGED)
+    return name.startswith(".") or name in ours or filesystem.is_temporary(name)
 
 
 def _explain(recovery: Recovery) -> str:

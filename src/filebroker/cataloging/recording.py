@@ -107,6 +107,7 @@ class Recording:
             owner.insert("start", start)
             return
         self._begin_catalog()
+        self._refuse_discarded(uid)
         with self._holdings.library.silence():
             recorded = self._find(uid) or self._find_here(start)
             if recorded is None and uid in self._begun:
@@ -128,6 +129,16 @@ class Recording:
             raise
         self._owners[uid] = recorder
         self._begun.add(uid)
+
+    def _refuse_discarded(self, uid: str) -> None:
+        """Refuse a run that is in the trash; acquisition does not wait for those who read."""
+        try:
+            with patience(_PATIENCE_SECONDS):
+                discarded = self._holdings.library.discarded(uid)
+        except StorageError:  # what else is said of the run cannot be told now, and comes later
+            return
+        if discarded is not None:
+            raise DuplicateDocument(f"{discarded.story}, so it is not recorded anew; Catalog.{discarded.remedy}")
 
     def _find(self, uid: str) -> Run | None:
         """Give the run of a uid if there is one; acquisition does not wait for those who read."""
@@ -214,10 +225,21 @@ def mark(root: str) -> None:
     """
     if os.path.exists(os.path.join(root, layout.MARKER)):
         return
+    filesystem.make_directory(root)
+    filesystem.publish(os.path.join(root, layout.MARKER), new_marker(), sync=True)
+
+
+def new_marker(**extra: Any) -> bytes:
+    """Give the marker of a new catalog.
+
+    Parameters
+    ----------
+    **extra
+        What else it says.
+    """
     marker = {
         **{"format": layout.FORMAT, "requires": [], "id": str(uuid.uuid4())},
         **{"created": datetime.now(UTC).isoformat(timespec="seconds")},
-        "layout": "%Y/%m/%d/%Y%m%dT%H%M%S.%fZ-{uid}",
+        **{"layout": "%Y/%m/%d/%Y%m%dT%H%M%S.%fZ-{uid}", **extra},
     }
-    filesystem.make_directory(root)
-    filesystem.publish(os.path.join(root, layout.MARKER), seal(codec.dumps(marker)[:-1], b""), sync=True)
+    return seal(codec.dumps(marker)[:-1], b"")

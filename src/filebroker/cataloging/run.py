@@ -105,6 +105,19 @@ class Run:
         return Run, (self._folder, self.directory)
 
     @property
+    def folder(self) -> Folder:
+        """The folder of the catalog that the run is of.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> catalog = Broker.named("example").catalog
+        >>> catalog.newest(1).folder.url == catalog.folder.url
+        True
+        """
+        return self._folder
+
+    @property
     def version(self) -> str | None:
         """What distinguishes the documents of a run of a store from others; None of a run that is read as it is.
 

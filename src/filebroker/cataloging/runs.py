@@ -14,6 +14,7 @@ import numpy as np
 from filebroker.cataloging.run import Run
 from filebroker.finding.entries import Documents, Entry
 from filebroker.finding.manifest import Manifest
+from filebroker.finding.noted import Discarded
 from filebroker.finding.parsing import frozen, parse
 from filebroker.finding.query import Both, Condition, Words
 from filebroker.finding.search import Explanation, Search
@@ -25,6 +26,7 @@ from filebroker.ground.errors import (
     InvalidLookup,
     InvalidQuery,
     NotEnoughRuns,
+    RunInTrash,
     RunNotFound,
 )
 from filebroker.ground.texts import printable
@@ -198,6 +200,8 @@ class Runs(ABC):
         entries = search.library.ask(Manifest.by_scan_id, scan_id)
         run = next(self._opened(search.among(entries)), None)
         if run is None:
+            discarded = search.library.ask(Manifest.discarded)
+            self._refuse_discarded([item for item in discarded if item.scan_id == scan_id], f"scan_id={scan_id}")
             raise RunNotFound(f"No run with scan_id={scan_id} in {self.place}. {_COPIED}")
         return run
 
@@ -275,10 +279,23 @@ class Runs(ABC):
         entries = search.library.ask(Manifest.by_uid, prefix)
         runs = list(islice(self._opened(search.among(entries)), _LISTED_CANDIDATES + 1))
         if not runs:
+            self._tell_of_trash(prefix)
             raise RunNotFound(f"no run in {self.place} has a uid that begins with {prefix!r:.200}. {_COPIED}")
         if len(runs) > 1:
             raise AmbiguousPrefix(_list_candidates(prefix, runs))
         return runs[0]
+
+    def _tell_of_trash(self, prefix: str) -> None:
+        """Raise an error if a run is in the trash whose uid begins so."""
+        found = self.catalog.library.ask(Manifest.discarded_like, prefix)
+        self._refuse_discarded(found, f"uid that begins with {prefix!r:.200}")
+
+    def _refuse_discarded(self, found: Sequence[Discarded], having: str) -> None:
+        """Raise an error that tells of runs in the trash, if there are any."""
+        if len(found) > 1:
+            raise RunInTrash(f"{len(found)} runs with a {having} are in the trash; trashed() lists them")
+        if found:
+            raise RunInTrash(f"{found[0].story} of {self.catalog.place}; {found[0].remedy}")
 
     def _opened(self, entries: Iterable[Entry]) -> Iterator[Run]:
         """Open some runs; those that cannot be read are left out."""
@@ -324,6 +341,8 @@ class Runs(ABC):
         if _NUMBER.fullmatch(key) and not self.has_uid(key):
             try:
                 return self.lookup(int(key))
+            except RunInTrash:
+                raise
             except RunNotFound as error:
                 with contextlib.suppress(RunNotFound):  # digits may begin a uid as well
                     return self.by_uid(key)

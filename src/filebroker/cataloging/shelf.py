@@ -42,6 +42,7 @@ class Shelf:
 
     def __init__(self) -> None:
         self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._revisions: dict[str, int] = {}
         self._unreadable: set[str] = set()
         self._puts = self._bytes = 0
         self.renew_locks()
@@ -81,12 +82,15 @@ class Shelf:
             if self._bytes > _KEPT_BYTES or self._puts % _WEIGHED == 0:
                 self._bytes = sum(kept.size for kept in self._runs.values())
             while self._runs and (len(self._runs) > _KEPT_RUNS or self._bytes > _KEPT_BYTES):
-                self._bytes -= self._runs.popitem(last=False)[1].size
+                directory, gone = self._runs.popitem(last=False)
+                self._revisions.pop(directory, None)
+                self._bytes -= gone.size
 
     def forget(self, directory: str) -> None:
         """Let go of the run in a directory."""
         with self._mutex:
             self._runs.pop(directory, None)
+            self._revisions.pop(directory, None)
 
     # -- runs of a store, of which much is known before they are read
 
@@ -104,7 +108,17 @@ class Shelf:
         """
         if self._can_wait(folder, entry):
             self._expect(folder, library, [entry], None)
+        self._follow(entry)
         return self._take(folder, entry.path)
+
+    def _follow(self, entry: Entry) -> None:
+        """Let go of a run that another process has completed or repaired since it was opened."""
+        with self._mutex:
+            if self._revisions.setdefault(entry.path, entry.revision) != entry.revision:
+                kept = self._runs.get(entry.path)
+                if kept is not None and kept.version is None and kept.state != "live":
+                    self.forget(entry.path)
+                self._revisions[entry.path] = entry.revision
 
     def together(self, folder: Folder, library: Library, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Give entries one after another; what is read of runs of a store is read of many at once.

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from filebroker.ground.errors import StorageError
 
 #: Another number makes a file of another version be made anew.
-_SCHEMA_VERSION = 4
+_SCHEMA_VERSION = 5
 #: So long another process is waited for that writes to the same file.
 _WAIT_SECONDS = 60.0
 _PAUSE_SECONDS = 0.01

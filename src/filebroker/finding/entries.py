@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from filebroker.finding.notes import annotated
 from filebroker.ground import codec
 from filebroker.ground.documents import Document
 
@@ -28,17 +29,25 @@ class Documents(NamedTuple):
         The run.
     raw_start, raw_stop : bytes
         The start and the stop document as JSON; nothing while there is no stop document.
+    raw_annotations : bytes
+        What was said of the run afterwards, as JSON; nothing if nothing was.
     """
 
     entry: Entry
     raw_start: bytes
     raw_stop: bytes
+    raw_annotations: bytes = b""
 
     @property
     def start(self) -> Document:
         """The start document."""
         document: Document = codec.loads(self.raw_start)
         return document
+
+    @property
+    def searched(self) -> Document:
+        """The start document as searches see it: with annotations."""
+        return annotated(self.start, self.raw_annotations)
 
     @property
     def stop(self) -> Document | None:

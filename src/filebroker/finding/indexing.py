@@ -86,7 +86,7 @@ class Indexing:
                 progress("indexing runs", done, total)
             changed = library.ask(Manifest.after, after, limit)
             done += len(changed)
-            return [entry(version, item.start, item.reason) for version, item in changed]
+            return [entry(version, item.searched, item.reason) for version, item in changed]
 
         return index.update(source, proceed=proceed)
 

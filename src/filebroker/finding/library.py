@@ -1,6 +1,7 @@
 """What is known of a catalog's runs, kept up with its ledger: the one place that searches and lookups ask."""
 
 import contextlib
+import math
 import os
 import sqlite3
 import threading
@@ -16,7 +17,10 @@ from filebroker.finding.indexing import Indexing
 from filebroker.finding.inventory import Inventory
 from filebroker.finding.ledger import Ledger
 from filebroker.finding.manifest import Manifest
-from filebroker.finding.records import Record
+from filebroker.finding.note_uptake import NoteUptake
+from filebroker.finding.noted import Discarded
+from filebroker.finding.notes import decode
+from filebroker.finding.records import GONE, Record
 from filebroker.finding.survey import Survey, read_all, survey
 from filebroker.finding.uptake import LedgerReplaced, Uptake
 from filebroker.ground import forks
@@ -44,6 +48,8 @@ _MUCH = 1 << 20
 _SURVEY_SECONDS = 60.0
 #: So often it is looked whether runs that were gone are there again, if they are more than a few, and for so many.
 _REVIVAL_SECONDS, _FEW_GONE, _MANY_GONE = 1.0, 100, 2000
+#: So many new notes take no more than some 10 ms, which acquisition may wait for.
+_FEW_NOTES = 100
 
 
 class _Silence(threading.local):
@@ -103,6 +109,7 @@ class Library:
         # The files of the ledger that were taken in, and into which manifest.
         self._seen: tuple[str, dict[str, int]] = "", {}
         self._uptake = Uptake(self.ledger)
+        self.note_files = NoteUptake(folder)
         self._following = threading.RLock()
         self._is_checked = self._is_removed = False
         self._recorded: dict[str, tuple[int, str]] = {}
@@ -123,6 +130,7 @@ class Library:
         self.manifest = self._place_manifest()
         self._seen = "", {}
         self._following = threading.RLock()
+        self.note_files = NoteUptake(self._folder)
         self.ledger.renew_locks()
         self.indexing.renew_locks()
         self.housekeeper = Housekeeper(self, self._is_busy)
@@ -155,6 +163,7 @@ class Library:
             if self._seen != (self._identity(), files):
                 self._check_if_small()
                 self._take_in_latest(files)
+            self._take_in_notes()
             if self.ledger.is_complete(files):
                 self._revive()
             else:
@@ -169,7 +178,9 @@ class Library:
             return {}
         try:
             with self._following:
+                self._take_in_notes()  # first: what is in the trash is never seen elsewhere, however briefly
                 files, damage = self._follow_store()
+                self._take_in_notes()  # the manifest may be another one by now
             if self._is_suspect():
                 self._make_good(damage)
             is_due = time.monotonic() - self._surveyed > _SURVEY_SECONDS
@@ -218,6 +229,43 @@ class Library:
                 return files, damage
             files = self.ledger.files()
         raise StorageError(f"the ledger of {self._folder.url} changes faster than it can be read")
+
+    def _take_in_notes(self, most: float = math.inf) -> None:
+        """Take in what was said of runs since the last time; of a store others do not wait for the network.
+
+        Parameters
+        ----------
+        most
+            Leave it for another time if there are more new files.
+        """
+        try:
+            self._follow_notes(most)
+        except (sqlite3.DatabaseError, DatabaseDamaged) as error:
+            with alone():
+                self._discard_manifest(error)
+        except BaseException:  # the next time everything is looked at again
+            self.note_files.forget()
+            raise
+        self.note_files.tell()
+
+    def _follow_notes(self, most: float) -> None:
+        with alone():
+            state = self.manifest.identity(), self.manifest.removals()
+            if not self.note_files.is_due(state):
+                return
+            if not self.note_files.is_of(state):
+                self.note_files.begin(state, self.manifest.note_names())
+        removed, fresh = self.note_files.find()
+        if len(fresh) > most:
+            self.note_files.forget()
+            return
+        for files in self.note_files.read(fresh):
+            with alone():
+                self.note_files.take_in(self.manifest, removed, files)
+            removed = []
+        if removed:
+            with alone():
+                self.note_files.take_in(self.manifest, removed, [])
 
     def _go_offline(self, error: StoreUnreachable | None) -> None:
         """Be content with what was taken in before, if anything was."""
@@ -483,6 +531,52 @@ class Library:
             if layout.is_run_directory(name):
                 place = f"{name[:4]}/{name[4:6]}/{name[6:8]}"
                 yield name, f"{self._folder.path(name)} is a run, but not in its place; move it into {place}"
+
+    # -- the trash
+
+    def discarded(self, uid: str) -> Discarded | None:
+        """Give the run of a uid if it is in the trash, without waiting for a network or for the ledger.
+
+        Parameters
+        ----------
+        uid
+            The whole uid.
+        """
+        with alone():
+            try:
+                if self._folder.remote is None:
+                    self._take_in_notes(most=_FEW_NOTES)
+                return next((item for item in self.manifest.discarded_like(uid) if item.uid == uid), None)
+            except (sqlite3.DatabaseError, DatabaseDamaged) as error:
+                self._discard_manifest(error)
+                return None
+
+    def add_notes(self, name: str, data: bytes) -> None:
+        """Take in a file of notes that was just written.
+
+        Parameters
+        ----------
+        name
+            Its name.
+        data
+            Its content.
+        """
+        with alone():
+            try:
+                self.note_files.add(self.manifest, decode(name, data))
+            except (sqlite3.DatabaseError, DatabaseDamaged) as error:
+                self._discard_manifest(error)
+
+    def look_at(self, path: str) -> None:
+        """Learn of one run what its directory says."""
+        known = self.ask(Manifest.revision_of, path)
+        if self._folder.exists(path):
+            self._note_here(list(read_all(self._folder, [path], known, {})))
+        elif path in known and known[path][1] != GONE:
+            gone = Record(path, known[path][0] + 1, GONE)
+            self._note_here([gone])
+            if self._folder.remote is None and self.has_ledger:
+                self._try_to_write(lambda: self.ledger.append([gone], sync=True))
 
     def _report(self, unreadable: dict[str, str]) -> None:
         for path, problem in unreadable.items():

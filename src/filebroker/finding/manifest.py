@@ -13,15 +13,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from filebroker.finding.database import Database, DatabaseDamaged
+from filebroker.finding import noted
+from filebroker.finding.database import DatabaseDamaged
 from filebroker.finding.entries import Documents, Entry, Order
+from filebroker.finding.noted import Noted
 from filebroker.finding.records import GONE, Record, check
 from filebroker.ground import codec
 from filebroker.ground.documents import Document
 
 #: Rows and versions begin at a random number and are never used again, so that those of one manifest mean nothing
 #: in another.
-_SCHEMA = """
+_RUNS = """
 CREATE TABLE runs (row INTEGER PRIMARY KEY AUTOINCREMENT, version INTEGER, path TEXT UNIQUE, revision INTEGER,
     state TEXT, uid BLOB, time REAL, scan_id INTEGER, crc INTEGER,
     shared INTEGER);
@@ -29,7 +31,7 @@ CREATE INDEX runs_by_version ON runs (version);
 CREATE INDEX runs_by_uid ON runs (uid);
 CREATE INDEX runs_by_time ON runs (time);
 CREATE INDEX runs_by_scan_id ON runs (scan_id, path);
-CREATE TABLE documents (row INTEGER PRIMARY KEY, start BLOB, stop BLOB, pages TEXT, crc INTEGER);
+CREATE TABLE documents (row INTEGER PRIMARY KEY, start BLOB, stop BLOB, pages TEXT, annotations BLOB, crc INTEGER);
 CREATE TABLE removed (path TEXT PRIMARY KEY, revision INTEGER);
 CREATE TABLE sources (name TEXT PRIMARY KEY, size INTEGER);
 CREATE TABLE covers (source TEXT, name TEXT, PRIMARY KEY (source, name)) WITHOUT ROWID;
@@ -40,6 +42,7 @@ INSERT INTO facts VALUES ('forgotten', 0);
 INSERT INTO facts VALUES ('version', abs(random() >> 24));
 INSERT INTO sqlite_sequence SELECT 'runs', value FROM facts WHERE name = 'version';
 """
+_SCHEMA = noted.SCHEMA.strip() + _RUNS
 _CHUNK = 500
 T = TypeVar("T")
 _DAY_SECONDS = 24 * 3600
@@ -47,7 +50,7 @@ _DAY_SECONDS = 24 * 3600
 _MANY_CHANGES, _WORTH_KEEPING = 2_000, 10_000
 
 
-class Manifest(Database):
+class Manifest(Noted):
     """The runs of a catalog, in a local file.
 
     It may be used by any number of processes and threads at once.
@@ -119,6 +122,9 @@ class Manifest(Database):
         self._connection.execute("UPDATE facts SET value = value + 1 WHERE name = 'forgotten'")
         for table in ("runs", "documents", "removed", "sources", "covers", "kept_order"):
             self._connection.execute(f"DELETE FROM {table}")  # noqa: S608
+        # Which runs are in the trash their notes say; what they are has to be learnt anew.
+        for item in self.discarded():
+            self._discard(item.path, item.mark, None, False)
 
     def reset(self) -> None:
         """Make it an empty one, as if it had just been made; who uses it meanwhile takes notice.
@@ -126,6 +132,7 @@ class Manifest(Database):
         A file that others have open must not be removed: their connections would go on without it.
         """
         with self.writing():
+            self.forget_notes()
             self.forget()
             self._connection.execute("UPDATE facts SET value = lower(hex(randomblob(6))) WHERE name = 'identity'")
         with contextlib.suppress(sqlite3.OperationalError):  # others use it: it shrinks another time
@@ -153,11 +160,14 @@ class Manifest(Database):
         """
         problems: list[str] = []
         first = version = self.version()
+        has_notes = self.has_notes
         for record in records:
             try:
                 start = check(record)
             except ValueError as error:
                 problems.append(str(error))
+                continue
+            if has_notes and self._update_discarded(record, shared=shared):
                 continue
             row, revision, state = self._known(record.path) or (None, -1, GONE)
             rank = Record(record.path, revision, state).rank
@@ -169,28 +179,42 @@ class Manifest(Database):
             if record.state == GONE:
                 self._take_out(record, row)
             else:
-                self._put_in(record, start, row, version, shared)
+                annotations = self.raw_annotations_at(record.path) if has_notes else b""
+                self._put_in(record, start, row, version, shared, annotations)
         if version > first:
             self._connection.execute("UPDATE facts SET value = ? WHERE name = 'version'", (version,))
         return problems
 
     def _known(self, path: str) -> tuple[int | None, int, str] | None:
-        """Give a run's row, revision and state; the row is None of one that was removed."""
+        """Give a run's row, revision and state; the row is None of one that was removed or is in the trash."""
         connection = self._connection
         found = connection.execute("SELECT row, revision, state FROM runs WHERE path = ?", (path,)).fetchone()
         if found is None:
             query = "SELECT NULL, revision, ? FROM removed WHERE path = ?"
             found = connection.execute(query, (GONE, path)).fetchone()
+        if found is None:
+            query = "SELECT NULL, revision, state FROM trash WHERE path = ? AND state IS NOT NULL"
+            found = connection.execute(query, (path,)).fetchone()
         known: tuple[int | None, int, str] | None = found
         return known
 
     def _take_out(self, record: Record, row: int | None) -> None:
-        connection = self._connection
-        connection.execute("DELETE FROM runs WHERE row = ?", (row,))
-        connection.execute("DELETE FROM documents WHERE row = ?", (row,))
-        connection.execute("INSERT OR REPLACE INTO removed VALUES (?, ?)", (record.path, record.revision))
+        if row is not None:
+            self._drop(row)
+        self._connection.execute("INSERT OR REPLACE INTO removed VALUES (?, ?)", (record.path, record.revision))
 
-    def _put_in(self, record: Record, start: Document, row: int | None, version: int, shared: bool) -> None:
+    def _drop(self, row: int) -> None:
+        for table in ("runs", "documents"):
+            self._connection.execute(f"DELETE FROM {table} WHERE row = ?", (row,))  # noqa: S608
+
+    def _record_at(self, path: str) -> tuple[int, bool, Record] | None:
+        query = f"SELECT row, shared, {_RECORD} FROM runs JOIN documents USING (row) WHERE path = ?"  # noqa: S608
+        found = self._connection.execute(query, (path,)).fetchone()
+        return None if found is None else (found[0], bool(found[1]), _record(found[2:]))
+
+    def _put_in(
+        self, record: Record, start: Document, row: int | None, version: int, shared: bool, annotations: bytes
+    ) -> None:
         connection = self._connection
         connection.execute("DELETE FROM removed WHERE path = ?", (record.path,))
         columns = (version, record.path, record.revision, record.state, *_columns(start))
@@ -198,10 +222,10 @@ class Manifest(Database):
         query = "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         row = connection.execute(query, (row, *columns, _crc_of(columns), shared)).lastrowid
         stop = record.stop or b""
-        crc = _crc_of_documents(record.start, stop)
+        crc = _crc_of_documents(record.start, stop, annotations)
         connection.execute(
-            "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?)",
-            (row, record.start, stop, _packed(record.pages), crc),
+            "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?)",
+            (row, record.start, stop, _packed(record.pages), annotations, crc),
         )
 
     # -- reading
@@ -260,7 +284,8 @@ class Manifest(Database):
 
     def live(self) -> list[str]:
         """Give the paths of the runs that are being recorded, or were when somebody last looked."""
-        return [path for (path,) in self._connection.execute("SELECT path FROM runs WHERE state = 'live'")]
+        query = "SELECT path FROM runs WHERE state = 'live' UNION ALL SELECT path FROM trash WHERE state = 'live'"
+        return [path for (path,) in self._connection.execute(query)]
 
     def gone(self, limit: int) -> list[str]:
         """Give the paths of the newest runs that were removed."""
@@ -268,8 +293,11 @@ class Manifest(Database):
         return [path for (path,) in self._connection.execute(query, (limit,))]
 
     def revisions(self) -> dict[str, tuple[int, str]]:
-        """Give the revision and the state of each run by its path, those that were removed included."""
-        query = "SELECT path, revision, state FROM runs UNION ALL SELECT path, revision, ? FROM removed"
+        """Give the revision and the state of each run by its path, those removed and those in the trash included."""
+        query = (
+            "SELECT path, revision, state FROM trash WHERE state IS NOT NULL "
+            "UNION ALL SELECT path, revision, state FROM runs UNION ALL SELECT path, revision, ? FROM removed"
+        )
         return {path: (revision, state) for path, revision, state in self._connection.execute(query, (GONE,))}
 
     def order(self) -> Order:
@@ -408,32 +436,30 @@ class Manifest(Database):
             result |= {path: _unpacked(pages) for path, pages in self._connection.execute(query, chunk)}
         return result
 
-    def texts(self, rows: Sequence[int]) -> list[tuple[int, bytes, bytes]]:
-        """Give some rows with the JSON of their start and stop documents, in that order.
+    def texts(self, rows: Sequence[int]) -> list[tuple[int, bytes, bytes, bytes]]:
+        """Give some rows with the JSON of their start and stop documents and annotations, in that order.
 
         Raises
         ------
         DatabaseDamaged
             They are not what was put in.
         """
-        result: list[tuple[int, bytes, bytes]] = []
+        result: list[tuple[int, bytes, bytes, bytes]] = []
         for chunk in _chunks(rows):
-            query = f"SELECT row, start, stop, crc FROM documents WHERE row IN ({_marks(chunk)})"  # noqa: S608
-            found = {row: (start, stop, crc) for row, start, stop, crc in self._connection.execute(query, chunk)}
+            query = f"SELECT row, start, stop, annotations, crc FROM documents WHERE row IN ({_marks(chunk)})"  # noqa: S608
+            found = {row: texts for row, *texts in self._connection.execute(query, chunk)}
             for row in chunk:
                 if row in found:
-                    start, stop, crc = found[row]
-                    _check_crc(start, stop, crc)
-                    result.append((row, start, stop))
+                    start, stop, annotations, crc = found[row]
+                    _check_crc(start, stop, annotations, crc)
+                    result.append((row, start, stop, annotations))
         return result
 
     def unshared(self) -> list[Record]:
         """Give the runs that were found in their directories alone, as they would stand in the ledger."""
-        query = "SELECT path, revision, state, start, stop, pages FROM runs JOIN documents USING (row) WHERE NOT shared"
-        return [
-            Record(path, revision, state, start, stop or None, _unpacked(pages))
-            for path, revision, state, start, stop, pages in self._connection.execute(query).fetchall()
-        ]
+        query = f"SELECT {_RECORD} FROM runs JOIN documents USING (row) WHERE NOT shared"  # noqa: S608
+        found = [_record(values) for values in self._connection.execute(query).fetchall()]
+        return found + [record for record, shared in self._discarded_records() if not shared]
 
     def after(self, version: int, limit: int) -> list[tuple[int, Documents]]:
         """Give the runs that changed after a version, the earliest change first, each with its version."""
@@ -449,7 +475,14 @@ class Manifest(Database):
 _ENTRY = "row, version, path, revision, state, uid, time, scan_id, runs.crc"
 
 
-_BOTH = f"SELECT {_ENTRY}, start, stop, documents.crc FROM runs JOIN documents USING (row)"  # noqa: S608
+_BOTH = f"SELECT {_ENTRY}, start, stop, annotations, documents.crc FROM runs JOIN documents USING (row)"  # noqa: S608
+_RECORD = "path, revision, state, start, stop, pages, annotations, documents.crc"
+
+
+def _record(values: Sequence[Any]) -> Record:
+    path, revision, state, start, stop, pages, annotations, crc = values
+    _check_crc(start, stop, annotations, crc)
+    return Record(path, revision, state, start, stop or None, _unpacked(pages))
 
 
 def _entry(values: Sequence[Any]) -> Entry:
@@ -465,17 +498,17 @@ def _crc_of(columns: Sequence[Any]) -> int:
 
 
 def _checked(values: Sequence[Any]) -> Documents:
-    start, stop, crc = values[9:]
-    _check_crc(start, stop, crc)
-    return Documents(_entry(values[:9]), start, stop)
+    start, stop, annotations, crc = values[9:]
+    _check_crc(start, stop, annotations, crc)
+    return Documents(_entry(values[:9]), start, stop, annotations)
 
 
-def _crc_of_documents(start: bytes, stop: bytes) -> int:
-    return zlib.crc32(stop, zlib.crc32(start))
+def _crc_of_documents(start: bytes, stop: bytes, annotations: bytes) -> int:
+    return zlib.crc32(annotations, zlib.crc32(stop, zlib.crc32(start)))
 
 
-def _check_crc(start: bytes, stop: bytes, crc: int) -> None:
-    if _crc_of_documents(start, stop) != crc:
+def _check_crc(start: bytes, stop: bytes, annotations: bytes, crc: int) -> None:
+    if _crc_of_documents(start, stop, annotations) != crc:
         raise DatabaseDamaged("the documents of a run are not those that were put in")
 
 

@@ -17,6 +17,7 @@ from filebroker.finding.entries import Documents, Entry, Order, reason_of
 from filebroker.finding.index import Found
 from filebroker.finding.library import Library
 from filebroker.finding.manifest import Manifest
+from filebroker.finding.notes import annotated
 from filebroker.finding.planning import Plan, plan, with_oversized
 from filebroker.finding.query import At, Both, Condition, Either, Equals, Not, OneOf, Subject, Words
 from filebroker.finding.terms import OVERSIZED
@@ -231,7 +232,9 @@ class Search:
         start = item.start
         if (self.low, self.high) != (-math.inf, math.inf) and not self.low <= start["time"] <= self.high:
             return False
-        return self.condition is None or self.condition.holds(Subject(start, item.reason))
+        return self.condition is None or self.condition.holds(
+            Subject(annotated(start, item.raw_annotations), item.reason)
+        )
 
     def explain(self, search: str) -> Explanation:
         """Answer the search, and tell how that was done."""
@@ -363,11 +366,11 @@ class Search:
         has_words = _asks_for_words(condition)
         for position in range(0, len(rows), _LAST_STEP):
             part = rows[position : position + _LAST_STEP].tolist()
-            for row, start, stop in self.library.ask(Manifest.texts, part):
+            for row, start, stop, annotations in self.library.ask(Manifest.texts, part):
                 self._notes.looked_at += 1
-                if all(search.possible(start + stop) for search in words):
+                if all(search.possible(start + stop + annotations) for search in words):
                     reason = reason_of(stop) if has_words else ""
-                    if condition.holds(Subject(codec.loads(start), reason)):
+                    if condition.holds(Subject(annotated(codec.loads(start), annotations), reason)):
                         yield row
 
 

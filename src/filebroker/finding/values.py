@@ -281,3 +281,18 @@ class Path:
             found.append(Whole(item) if isinstance(item, list) else item)
         elif isinstance(item, Mapping | list):
             self._enter(item, part + 1, found, seen)
+
+
+def value_at(document: Mapping[str, Any], path: Path) -> Any:
+    """Give what is at a path: None for nothing, one value as it is, several as a list.
+
+    Examples
+    --------
+    >>> value_at({"sample": {"name": "LaB6"}}, Path("sample.name"))
+    'LaB6'
+    """
+    if path.text in document:
+        return document[path.text]
+    there = (value for value in path.values(document) if value is not MISSING)
+    found = [value.items if isinstance(value, Whole) else value for value in there]
+    return found if len(found) > 1 else next(iter(found), None)
