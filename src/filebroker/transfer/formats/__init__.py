@@ -1,0 +1,1 @@
+"""The formats that runs are exported to, one module each."""
