@@ -5,13 +5,13 @@ import os
 import threading
 import time
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from filebroker.assets.handlers import Handlers
 from filebroker.assets.mirror import Mirror
 from filebroker.assets.openings import Opening
-from filebroker.assets.places import Place, locate
+from filebroker.assets.places import NothingPacked, Packed, Place, is_below, locate
 from filebroker.ground.documents import check_datum_columns
 from filebroker.ground.errors import (
     FilebrokerError,
@@ -44,6 +44,8 @@ class Datums:
         Who reads what, and where roots have moved.
     patience
         So many seconds to go on trying when a file is not there or cannot be read, as a detector may write it late.
+    packed
+        The files that were packed together with the run, which are read in the place of others.
 
     Examples
     --------
@@ -57,9 +59,13 @@ class Datums:
     """
 
     def __init__(
-        self, documents: Iterable[tuple[str, Mapping[str, Any]]], handlers: Handlers, patience: float = 0.0
+        self,
+        documents: Iterable[tuple[str, Mapping[str, Any]]],
+        handlers: Handlers,
+        patience: float = 0.0,
+        packed: Packed | None = None,
     ) -> None:
-        self._handlers = handlers
+        self._handlers, self._packed = handlers, packed or NothingPacked()
         #: For so many seconds to go on trying.
         self.patience = patience
         self._resources: dict[str, Mapping[str, Any]] = {}
@@ -184,6 +190,19 @@ class Datums:
             raise _explained(error, resource, place, opening) from error
         return list(dict.fromkeys(_mirror.url(file) for file in files))
 
+    def place_of(self, resource: Mapping[str, Any]) -> Place:
+        """Give where the files of a resource are: packed together with the run, or as recorded and mapped.
+
+        Parameters
+        ----------
+        resource
+            A resource document.
+        """
+        packed = self._packed.place(resource["uid"])
+        if packed is None:
+            return locate(resource, self._handlers.root_map)
+        return replace(locate(resource, {}), path=packed.path, packed=packed.directory)
+
     def close(self) -> None:
         """Close the handlers that are open; they are opened again when they are needed."""
         with self._lock:
@@ -215,11 +234,16 @@ class Datums:
         place, opening = self._opening(resource, since)
 
         def fetch(reader: Any) -> bool:
-            lists = callable(getattr(reader, "get_file_list", None))
-            return lists and _mirror.fetch(reader.get_file_list(iter([dict(options)])), since)
+            if not callable(getattr(reader, "get_file_list", None)):
+                return False
+            files = [str(file) for file in reader.get_file_list(iter([dict(options)]))]
+            outside = [file for file in map(_mirror.url, files) if place.packed and not is_below(file, place.packed)]
+            if outside:
+                raise OSError(f"{outside[0]!r} is not below {place.packed!r}, where the files of the run were packed")
+            return _mirror.fetch(files, since)
 
         try:
-            if place.remote and opening.use(fetch):
+            if (place.remote or place.packed is not None) and opening.use(fetch):
                 opening.close()  # it may have the older copy open
             return opening.use(lambda reader: _loaded(reader(**options)))
         except Exception as error:
@@ -235,7 +259,7 @@ class Datums:
     def _opening(self, resource: Mapping[str, Any], since: float) -> tuple[Place, Opening]:
         """Give the handler of a resource, and where its files are."""
         handler = self._handlers.find(resource["spec"], f"the resource {resource['uid']!r}")
-        place = locate(resource, self._handlers.root_map)
+        place = self.place_of(resource)
         with self._lock:
             known = self._opened.get(resource["uid"])
         path, version = _fetched(resource, place, since) if place.remote else (place.path, None)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from filebroker.assets.places import is_url
+from filebroker.assets.remotes import reached
 from filebroker.ground.forks import renew_in_children
 
 #: The copies of a process may take so much of its temporary directory.
@@ -152,7 +153,7 @@ class Mirror:
         if known is not None and known.compared > since and _is_as_known(path, known):
             return known
         now = time.monotonic()
-        filesystem, name = _reached(url)
+        filesystem, name = reached(url)
         version = _version(filesystem, name)
         if known is not None and known.version == version and _is_as_known(path, known):
             found = self._copies[path] = Copy(url, version, now)
@@ -192,13 +193,6 @@ def _is_as_known(path: str, known: Copy) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _reached(url: str) -> tuple[Any, str]:
-    import fsspec
-
-    filesystem, name = fsspec.core.url_to_fs(url, use_listings_cache=False)
-    return filesystem, name
 
 
 def _version(filesystem: Any, name: str) -> Hashable:

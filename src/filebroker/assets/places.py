@@ -6,10 +6,10 @@ import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-from urllib.request import url2pathname
+from typing import Any, Protocol
 
 from filebroker.ground.errors import InvalidConfig
+from filebroker.ground.filesystem import path_of
 
 _WINDOWS = frozenset({"windows", "nt"})
 #: The scheme of a URL, or several as in ``simplecache::s3://``; one letter is a drive of Windows.
@@ -31,12 +31,15 @@ class Place:
         The root as it was recorded.
     mapped : str, optional
         The key of the root map that moved the path.
+    packed : str, optional
+        The directory that the files were packed into, together with their run.
     """
 
     path: str
     recorded: str
     root: str
     mapped: str | None = None
+    packed: str | None = None
 
     @property
     def remote(self) -> bool:
@@ -52,6 +55,8 @@ class Place:
         >>> print(locate({"root": "/nsls2/data", "resource_path": "a.h5"}, {}).remedy)
         db.reg.root_map['/nsls2/data'] = '<where it is now>'
         """
+        if self.packed is not None:
+            return f"copy {self.packed} there again, from where this pack came from"
         named = self.root if self.root.strip("/") else os.path.dirname(self.recorded)
         key = named if self.mapped is None else self.mapped
         return f"db.reg.root_map[{key!r}] = '<where it is now>'"
@@ -59,12 +64,57 @@ class Place:
     @property
     def history(self) -> str:
         """What became of the root, in words."""
+        if self.packed is not None:
+            return f"it was packed into {self.packed!r} together with its run"
         told = f"the root map moved it from {self.recorded!r}"
         if self.mapped is None:
             told = f"its root {self.root!r} is not in the root map"
         if not self.remote and not os.path.isabs(self.path):
             told += f"; the path is relative, and was looked for below {os.getcwd()}"
         return told
+
+
+@dataclass(frozen=True)
+class PackedPlace:
+    """Where the files of a resource are that were packed together with its run.
+
+    Attributes
+    ----------
+    path : str
+        What is to be opened in the place of what was recorded: a local path or a URL.
+    directory : str
+        The directory below which alone its files are looked for.
+    """
+
+    path: str
+    directory: str
+
+
+class Packed(Protocol):
+    """The files that were packed together with a run."""
+
+    def place(self, uid: str) -> PackedPlace | None:
+        """Give where the files of a resource were packed; None if they were not."""
+
+
+class NothingPacked:
+    """A run without packed files."""
+
+    def place(self, uid: str) -> PackedPlace | None:
+        """Give None, for any resource."""
+
+
+def is_below(path: str, directory: str) -> bool:
+    """Tell whether a path or URL is below a directory, wherever links lead.
+
+    Examples
+    --------
+    >>> is_below("s3://bucket/pack/0/a.h5", "s3://bucket/pack/0"), is_below("s3://bucket/pack/../x", "s3://bucket/pack")
+    (True, False)
+    """
+    if is_url(path):
+        return path.startswith(f"{directory.rstrip('/')}/") and ".." not in path.split("/")
+    return os.path.realpath(path).startswith(os.path.join(os.path.realpath(directory), ""))
 
 
 def locate(resource: Mapping[str, Any], root_map: Mapping[str, str]) -> Place:
@@ -195,7 +245,7 @@ def local_path(path: str) -> str:
     scheme, separator, rest = path.partition("://")
     if not separator or scheme.lower() not in ("file", "local"):
         return path
-    return url2pathname(rest.removeprefix("localhost"))
+    return path_of(rest.removeprefix("localhost"))
 
 
 def is_url(path: str) -> bool:

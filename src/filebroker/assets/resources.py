@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from filebroker.assets import remotes
 from filebroker.assets.places import locate
 from filebroker.ground.documents import OPTIONAL
 
@@ -42,6 +43,8 @@ class StreamResource:
         How it is to be read.
     fault : str
         What keeps it from being read; empty if the document makes sense.
+    packed : str, optional
+        The directory that its files were packed into, below which the URI is then a path or a URL.
     """
 
     uid: str
@@ -50,6 +53,18 @@ class StreamResource:
     uri: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     fault: str = ""
+    packed: str | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Whoever gets a copy in another process reads the same store.
+        options = None if self.packed is None else remotes.options_for(self.packed)
+        return {**self.__dict__, "_options": options}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        options = state.pop("_options")
+        self.__dict__.update(state)
+        if self.packed is not None and options is not None:
+            remotes.remember(self.packed, options)
 
     @property
     def about(self) -> str:

@@ -1,16 +1,19 @@
 """The values that detectors have streamed into files, by the seq_num of their events."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from filebroker.assets.handlers import Handlers
+from filebroker.assets.places import NothingPacked, Packed
 from filebroker.assets.resources import StreamResource, normalised
 from filebroker.assets.shapes import declared
 from filebroker.assets.sources import Claim, Part, Source, source, stacked
 from filebroker.assets.spans import Span, Spans
 from filebroker.assets.stream_datums import StreamDatum, claims, is_placed, stream_datum
+from filebroker.assets.uris import located
 from filebroker.ground.cautions import warn
 from filebroker.ground.documents import mapping_or_empty
 from filebroker.ground.errors import AssetWarning, FilebrokerError, InvalidDocument, UnknownDatum
@@ -29,6 +32,8 @@ class StreamAssets:
         Pairs of name and document.  Only descriptors, stream_resources and stream_datums are looked at.
     handlers
         Who reads what, and where roots have moved.
+    packed
+        The files that were packed together with the run, which are read in the place of others.
 
     Attributes
     ----------
@@ -56,8 +61,13 @@ class StreamAssets:
     (2, 3)
     """
 
-    def __init__(self, documents: Iterable[tuple[str, Mapping[str, Any]]], handlers: Handlers) -> None:
-        self.handlers = handlers
+    def __init__(
+        self,
+        documents: Iterable[tuple[str, Mapping[str, Any]]],
+        handlers: Handlers,
+        packed: Packed | None = None,
+    ) -> None:
+        self.handlers, self._packed = handlers, packed or NothingPacked()
         self.resources: list[Mapping[str, Any]] = []
         self._normalised: dict[str, StreamResource] = {}
         self._data_keys: dict[str, Mapping[str, Any]] = {}
@@ -139,13 +149,34 @@ class StreamAssets:
         placed = [(uid, datum) for uid in uids for datum in self._datums.get((uid, data_key), ())]
         parts = {
             datum.resource: Part(
-                self._normalised[datum.resource], self._described(uid, data_key), self._claims[datum.resource]
+                self._resource(datum.resource), self._described(uid, data_key), self._claims[datum.resource]
             )
             for uid, datum in reversed(placed)
         }
         datums = [datum for _, datum in placed]
         declared_first = next(filter(None, described), {})
         return Series(data_key, declared_first, datums, parts, self.handlers, self._warned)
+
+    def _resource(self, uid: str) -> StreamResource:
+        """Give a resource, where its files are now if they were packed together with the run."""
+        known, packed = self._normalised[uid], self._packed.place(uid)
+        return known if packed is None else replace(known, uri=packed.path, packed=packed.directory)
+
+    def place_of(self, resource: Mapping[str, Any], files: Sequence[str]) -> str:
+        """Give the path or URL that the names of the files of a stream_resource are put to.
+
+        Parameters
+        ----------
+        resource
+            A stream_resource document.
+        files
+            Its files, as `files_of` gives them.
+        """
+        held = self._resource(resource["uid"])
+        if held.packed is not None:
+            return held.uri
+        places = located(held.uri, self.handlers.root_map)
+        return next((place for place in places if any(file.startswith(place) for file in files[:1])), places[0])
 
     def _described(self, descriptor_uid: str, data_key: str) -> Mapping[str, Any]:
         return mapping_or_empty(self._data_keys.get(descriptor_uid, {}).get(data_key))

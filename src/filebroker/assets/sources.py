@@ -14,10 +14,12 @@ from filebroker.assets.handlers import Handlers
 from filebroker.assets.openings import Opening
 from filebroker.assets.resources import StreamResource
 from filebroker.assets.shapes import Declared, Layout, declared, file_layout, layout
-from filebroker.assets.uris import exists, located, missing
+from filebroker.assets.uris import exists, located, missing, packed_places
 from filebroker.ground.errors import FilebrokerError, MissingHandler, UnreadableAsset
 from filebroker.ground.kinship import akin
 
+#: More files than any detector writes for one data key of a run; documents can claim any number.
+_MOST_FILES = 20_000_000
 _Given = TypeVar("_Given")
 Array = np.ndarray[Any, Any]
 
@@ -122,6 +124,8 @@ class Source(ABC):
 
     def places(self, uri: str) -> list[str]:
         """Give the places where a URI may be."""
+        if self.resource.packed is not None:
+            return packed_places(uri, self.resource.packed)
         return located(uri, self.handlers.root_map)
 
     def short(self, there: int, what: str, path: str) -> UnreadableAsset:
@@ -156,7 +160,8 @@ class Source(ABC):
         except FilebrokerError:
             raise
         except FileNotFoundError as error:
-            raise missing(uri, tried or self.places(uri), self.resource.about, self.handlers.root_map) from error
+            tried = tried or self.places(uri)
+            raise missing(uri, tried, self.resource.about, self.handlers.root_map, self.resource.packed) from error
         except Exception as error:
             raise UnreadableAsset(
                 f"{path} of {self.resource.about} cannot be read as {self.resource.mimetype}: "
@@ -239,6 +244,11 @@ class FileSource(Source):
         """Give all files of the sequence."""
         rows = self._found[0].rows if self._found else 1
         numbers = range(self._number(self.claim.first) * rows, self._number(self.claim.stop) * rows)
+        if len(numbers) > _MOST_FILES:
+            raise UnreadableAsset(
+                f"the stream_datum documents claim {len(numbers):,} files of {self.resource.about}; no more than "
+                f"{_MOST_FILES:,} are listed"
+            )
         return [self._place(number) for number in numbers]
 
     def _value(self, number: int, known: Layout, like: tuple[int, ...], ahead: dict[int, Array]) -> Array:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import IO, Any, cast
 from urllib.parse import unquote
 
-from filebroker.assets.places import is_url, moved
+from filebroker.assets.places import is_below, is_url, moved
+from filebroker.assets.remotes import reached
 from filebroker.ground.errors import MissingAsset, MissingPackage, UnreadableAsset
 from filebroker.ground.kinship import akin
 
@@ -47,6 +48,28 @@ def located(uri: str, root_map: Mapping[str, str]) -> list[str]:
     return [moved(name, root_map, windows=bool(_DRIVE.match(name)))[0] for name in readings]
 
 
+def packed_places(uri: str, directory: str) -> list[str]:
+    """Give the places where a file may be that was packed into a directory: the first that exists is meant.
+
+    Parameters
+    ----------
+    uri
+        Its path or URL there, made as its stream_resource says.
+    directory
+        The directory.
+
+    Raises
+    ------
+    UnreadableAsset
+        That leads out of the directory.
+    """
+    readings = [uri, uri[: len(directory)] + unquote(uri[len(directory) :])]
+    for reading in readings:
+        if not is_below(reading, directory):
+            raise UnreadableAsset(f"{reading!r} is not below {directory!r}, where the files of its run were packed")
+    return list(dict.fromkeys(readings))
+
+
 def exists(path: str) -> bool:
     """Tell whether there is a file, here or remotely.
 
@@ -59,10 +82,8 @@ def exists(path: str) -> bool:
     """
     if not is_url(path):
         return os.path.exists(path)
-    import fsspec
-
     try:
-        filesystem, name = fsspec.core.url_to_fs(path)
+        filesystem, name = reached(path)
         return bool(filesystem.exists(name))
     except ImportError as error:
         raise MissingPackage(f"{path} cannot be reached: {error}") from error
@@ -74,12 +95,13 @@ def opened(path: str) -> IO[bytes]:
     """Open a file for reading, here or remotely."""
     if not is_url(path):
         return open(path, "rb")
-    import fsspec
+    filesystem, name = reached(path)
+    return cast(IO[bytes], filesystem.open(name, "rb"))
 
-    return cast(IO[bytes], fsspec.open(path, "rb").open())
 
-
-def missing(uri: str, tried: list[str], about: str, root_map: Mapping[str, str]) -> MissingAsset:
+def missing(
+    uri: str, tried: list[str], about: str, root_map: Mapping[str, str], packed: str | None = None
+) -> MissingAsset:
     """Make the error for a file that is not there.
 
     Parameters
@@ -92,11 +114,21 @@ def missing(uri: str, tried: list[str], about: str, root_map: Mapping[str, str])
         What it is for, such as ``"'det' in stream_resource 1234"``.
     root_map
         Where roots have moved, so far.
+    packed
+        The directory that the file was packed into, if any.
     """
+    error: Any = akin(MissingAsset, "event_model", "DataNotAccessible")
+    if packed is not None:
+        return cast(
+            MissingAsset,
+            error(
+                f"the file of {about} is not there: {tried[0]}. It was packed into {packed!r} together with its run; "
+                f"copy that directory there again, from where this pack came from"
+            ),
+        )
     path = path_of(uri)
     root = _directory(path)
     known = f" (root_map now has {dict(root_map)})" if root_map else ""
-    error: Any = akin(MissingAsset, "event_model", "DataNotAccessible")
     return cast(
         MissingAsset,
         error(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from filebroker.assets.datums import Datums
 from filebroker.assets.handlers import Handlers
+from filebroker.assets.places import Place, locate
 from filebroker.assets.series import Series, StreamAssets
 from filebroker.cataloging.arrays import is_missing
 from filebroker.cataloging.external_columns import (
@@ -17,6 +18,7 @@ from filebroker.cataloging.external_columns import (
     SeriesColumn,
     own_array,
 )
+from filebroker.cataloging.packed import PackedFiles
 from filebroker.cataloging.run import Run, Stream
 from filebroker.ground.documents import Document
 from filebroker.ground.errors import DamagedRun, UnreadableAsset
@@ -124,8 +126,10 @@ class ExternalView:
     def __init__(self, uid: str, files: RunFiles, handlers: Handlers, state: Hashable) -> None:
         self.uid, self.files, self.state = uid, files, state
         documents = [pair for _, pair in files.line_items()]
-        self._datums = Datums(documents, handlers)
-        self._assets = StreamAssets(documents, handlers)
+        #: What was packed together with the run: never while it is recorded.
+        packed = None if files.state == "live" else PackedFiles(files.folder, files.directory)
+        self._datums = Datums(documents, handlers, packed=packed)
+        self._assets = StreamAssets(documents, handlers, packed)
         self._streams = {doc["uid"] for name, doc in documents if name == "stream_resource"}
         self._descriptors = {doc["uid"]: doc for name, doc in documents if name == "descriptor"}
         self._columns: dict[tuple[str, str], ExternalColumn] = {}
@@ -153,6 +157,30 @@ class ExternalView:
         """
         holder = self._assets if resource["uid"] in self._streams else self._datums
         return holder.files_of(resource)
+
+    def close(self) -> None:
+        """Close the files that are open; they are opened again when they are needed."""
+        self._datums.close()
+
+    @property
+    def resources(self) -> list[Mapping[str, Any]]:
+        """The resource and stream resource documents."""
+        return [*self._datums.resources, *self._assets.resources]
+
+    def place_of(self, resource: Mapping[str, Any], files: Sequence[str]) -> Place:
+        """Give what is opened for a resource: where it is now, and how it was recorded.
+
+        Parameters
+        ----------
+        resource
+            A resource or stream resource document of the run.
+        files
+            Its files, as `files_of` gives them.
+        """
+        if resource["uid"] not in self._streams:
+            return self._datums.place_of(resource)
+        path = self._assets.place_of(resource, files)
+        return Place(path, str(resource.get("uri") or locate({"root": "", **resource}, {}).recorded), "")
 
     def keys(self, stream: Stream) -> list[str]:
         """Give the data keys of a stream whose values are in files of their own.
