@@ -1,6 +1,5 @@
 """The command: what it prints, and how it fails."""
 
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -46,8 +45,8 @@ def test_ls_lists_catalogs_and_runs(capsys: pytest.CaptureFixture) -> None:
 def test_show_and_table_take_a_run(capsys: pytest.CaptureFixture) -> None:
     assert main(["show", "example", "-1"]) == 0
     printed = capsys.readouterr().out
-    assert "plan_name           : scan" in printed
-    assert "stream primary: det, motor, motor_setpoint" in printed
+    assert "\n  plan_name               scan\n" in printed
+    assert "\nstream primary: 11 events\n" in printed
     assert main(["table", "example", "14"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 22
     assert main(["table", "example", "--stream", "baseline"]) == 0
@@ -59,7 +58,7 @@ def test_a_path_works_as_well_as_a_name(tmp_path: Path, capsys: pytest.CaptureFi
     for pair in make.run(1)[:-1]:
         broker.insert(*pair)
     assert main(["ls", str(tmp_path)]) == 0
-    assert "in progress count" in capsys.readouterr().out
+    assert "in progress  count" in capsys.readouterr().out
     assert main(["show", str(tmp_path)]) == 0
     assert "no stop document yet" in capsys.readouterr().out
 
@@ -68,10 +67,15 @@ def test_a_path_works_as_well_as_a_name(tmp_path: Path, capsys: pytest.CaptureFi
     ("arguments", "message"),
     [
         (["ls", "nosuch"], "no catalog is named 'nosuch'"),
+        (["ls", "nosuch"], '"filebroker ls" lists the names; a directory is given as ./NAME\n'),
+        (["ls", "exmaple"], "did you mean example?\n"),
         (["ls", "/no/such/place"], "there is no filebroker catalog at /no/such/place"),
+        (["ls", "/no/such/place"], '"filebroker init PATH" makes an empty one\n'),
         (["show", "example", "4711"], "No run with scan_id=4711"),
+        (["show", "example", "4711"], '"filebroker ls example" lists its runs, "filebroker refresh example" finds'),
         (["show", "example", "zzz"], "has a uid that begins with 'zzz'"),
         (["show", "example", "-99"], "Catalog only contains 22 runs"),
+        (["table", "example", "--field", "dte"], "has no field 'dte'; it has ['det', 'motor', 'motor_setpoint']"),
         (["table", "example", "--stream", "dark"], "has no stream 'dark'; it has ['baseline', 'primary']"),
     ],
 )
@@ -204,8 +208,8 @@ def test_a_word_that_means_nothing_is_an_error(
     ("words", "message"),
     [
         (["-bad"], 'unrecognized arguments: -bad; a word that begins with a minus comes after "--"'),
-        (["-need"], "'eed' is no number of runs; a word that begins with a minus comes after \"--\""),
-        (["-n", "0"], "'0' is no number of runs"),
+        (["-need"], "'eed' is no number from 1 on; a word that begins with a minus comes after \"--\""),
+        (["-n", "0"], "'0' is no number from 1 on"),
     ],
 )
 def test_a_word_that_is_taken_for_an_option_is_explained(
@@ -224,20 +228,10 @@ def test_ls_explains_in_words_that_can_be_typed(capsys: pytest.CaptureFixture) -
 # -------------------------------------------------------------------------------------------- the verbs
 
 
-def test_without_a_verb_the_help_is_printed(capsys: pytest.CaptureFixture) -> None:
-    assert main([]) == 0
+def test_the_help_has_examples(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
     assert "examples:" in capsys.readouterr().out
-
-
-def test_every_verb_says_what_it_does(capsys: pytest.CaptureFixture) -> None:
-    main([])
-    verbs = re.findall(r"^    (\w+)  ", capsys.readouterr().out, re.MULTILINE)
-    assert verbs == ["demo", "ls", "show", "table", "keys", "refresh", "reindex", "config", "upload", "cache"]
-    for verb in verbs:
-        with pytest.raises(SystemExit):
-            main([verb, "--help"])
-        paragraphs = capsys.readouterr().out.split("\n\n")
-        assert re.fullmatch(r"[A-Z].*\.", paragraphs[1], re.DOTALL), verb
 
 
 @pytest.mark.parametrize("part", ["'\"good sample\"'", "'rob*'", "operator:chen", '{"$gt": 10}', '"--"', "exit status"])

@@ -1,5 +1,6 @@
 """The command's verbs for stores: what waits to be uploaded, and what is kept of their files."""
 
+import json
 import socket
 import sys
 import uuid
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 import factories as make
-from filebroker import Broker
+from filebroker import Broker, follow
 from filebroker.cataloging.recording import mark
 from filebroker.commands.main import main
 from filebroker.finding import cache
@@ -65,6 +66,34 @@ def configure(home: Path, name: str, text: str) -> None:
     path.write_text(text)
 
 
+# ------------------------------------------------------------------------------------------- tail
+
+
+def test_a_run_in_a_store_is_followed_from_elsewhere(
+    s3_url: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place, options = s3_url
+    broker = Broker(f"{place}/runs", storage_options=options)
+    pairs = list(make.run(6))
+    parts = [pairs[:3], pairs[3:5], pairs[5:]]
+
+    def record() -> None:
+        for pair in parts.pop(0):
+            broker.insert(*pair)
+        broker.catalog.flush()
+
+    record()
+    monkeypatch.setenv("FILEBROKER_STAGING", str(tmp_path / "another"))
+    there = Broker(f"{place}/runs", storage_options=options, read_only=True)
+    found = []
+    for pair in follow(there.runs.newest(1), interval=0.05):
+        found.append(pair)
+        if parts and found == pairs[: len(pairs) - sum(map(len, parts))]:
+            record()
+    assert found == pairs
+    broker.close()
+
+
 # ------------------------------------------------------------------------------------------- upload
 
 
@@ -78,6 +107,19 @@ def test_what_waits_is_listed_and_nothing_is_done(url: str, capsys: pytest.Captu
     assert printed.out == f"{url}: 2 runs (0.0 MB)\n"
     assert printed.err == ""
     assert len(staging.runs()) == 2
+
+
+def test_what_waits_is_listed_for_programs(url: str, capsys: pytest.CaptureFixture) -> None:
+    staging = stage(url, "one", "two")
+    assert main(["upload", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["bytes"] > 0
+    assert row == {
+        **{"url": url, "runs": 2, "bytes": row["bytes"], "host": staging.host},
+        **{"directory": staging.root, "conflicts": []},
+    }
+    assert main(["upload", "--csv"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "url,runs,bytes,host,directory"
 
 
 def test_what_waits_is_uploaded(
@@ -251,6 +293,19 @@ def test_what_is_kept_is_listed(url: str, capsys: pytest.CaptureFixture, monkeyp
     assert int(other.split()[0]) > int(one.split()[0]) > 0
     assert "KiB" in other
     assert total.endswith(f" of at most 1.0 MiB, in {cache.root()}")
+
+
+def test_what_is_kept_is_listed_for_programs(url: str, capsys: pytest.CaptureFixture) -> None:
+    record(url, "one")
+    read_all(url)
+    assert main(["cache", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["catalog"] == url
+    assert min(row["files"], row["bytes"]) > 0
+    assert main(["cache", "--csv"]) == 0
+    title, line = capsys.readouterr().out.splitlines()
+    assert title == "catalog,files,bytes,last_used,directory"
+    assert line.startswith(f"{url},{row['files']},{row['bytes']},")
 
 
 def test_the_copies_of_one_catalog_are_cleared(url: str, own_home: Path, capsys: pytest.CaptureFixture) -> None:

@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 import factories
+from filebroker.faces.plots import plots_of
 from filebroker.ground.errors import MissingPackage, NotSupported
-from filebroker.intake.plots import PlotAccess, plots_of
+from filebroker.intake.plots import PlotAccess
 
 UID = "84d9ee44-8c4b-4b8f-9d9c-1d2d64d3b2c4"
 ONE = {"dimensions": [[["motor"], "primary"]]}

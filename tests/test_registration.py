@@ -16,7 +16,7 @@ import factories as make
 from filebroker import Broker, RecoveryWarning, describe_configs, list_configs, lookup_config
 from filebroker.commands import config as config_verb
 from filebroker.commands.main import main
-from filebroker.ground import intake_checks, registration
+from filebroker.ground import config as configs, intake_checks, registration
 from filebroker.ground.errors import ConfigNotFound, InvalidConfig, StorageError
 from filebroker.ground.intake_files import catalog_search_path
 from filebroker.ground.registration import add_config, remove_config
@@ -481,7 +481,7 @@ def test_each_obstacle_alone_keeps_intake_from_working(intakes: Path) -> None:
 RACE = """
 import json, sys, time
 from pathlib import Path
-from filebroker.ground import intake_checks, registration
+from filebroker.ground import config as configs, intake_checks, registration
 registration.Draft.check_free = lambda self: None  # all of them have looked already
 go, url = Path(sys.argv[1]), sys.argv[2]
 Path(f"{go}.{url[-1]}").touch()
@@ -523,7 +523,7 @@ def test_several_that_say_the_same_at_once_all_win(tmp_path: Path, intakes: Path
 
 KILLED = """
 import os, signal, sys
-from filebroker.ground import intake_checks, registration
+from filebroker.ground import config as configs, intake_checks, registration
 registration._move_to_new = lambda temporary, file: os.kill(os.getpid(), signal.SIGKILL)
 registration.add_config("beamtime", sys.argv[1])
 """
@@ -811,7 +811,7 @@ def test_all_names_are_listed_with_their_files(
     assert f"{own / 'bad.yml'} cannot be read" in printed.err
     assert "intake.cat cannot" not in printed.err
     assert main(["config", "list", "--json"]) == 0
-    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    rows = {row["name"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
     assert rows["beamtime"] == {
         "name": "beamtime",
         "url": "/shadow",
@@ -840,7 +840,7 @@ def test_every_place_is_listed_in_its_order(
     assert f"no   {environment}  (config add --environment)" in lines
     assert lines[-2] == f"yes  {tmp_path}"
     assert main(["config", "where", "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["directory"] for row in rows] == [line[5:].partition("  (")[0] for line in lines]
     assert rows[-3] == {"directory": str(environment), "exists": False, "written_by": "config add --environment"}
 
@@ -926,3 +926,12 @@ def test_a_parameter_that_intake_refuses_is_told_of(intakes: Path, capsys: pytes
     (intakes / "zz.yml").write_text("sources: {zz: {driver: csv, parameters: {s: {type: str}}, args: {}}}")
     assert main(["config", "list"]) == 0
     assert "the parameter 's' has no description" in capsys.readouterr().err
+
+
+def test_places_of_moved_files_are_written_down(capsys):
+    assert main(["config", "add", "moved", "runs", "--root-map", "/old=new", "--root-map", "6b71=/images"]) == 0
+    config = configs.find("moved")
+    assert config.root_map == {"/old": os.path.abspath("new"), "6b71": "/images"}
+    with pytest.raises(SystemExit):
+        main(["config", "add", "other", "runs", "--root-map", "nowhere"])
+    assert "'nowhere' is not OLD=NEW" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from filebroker.finding.entries import Documents
-from filebroker.finding.values import MISSING, Path, Whole, identity
+from filebroker.finding.values import Path, identity, value_at
 from filebroker.ground.documents import Document
 from filebroker.ground.errors import InvalidQuery
 from filebroker.ground.texts import encodable
@@ -79,14 +79,6 @@ def _paths(columns: Sequence[str]) -> dict[str, Path]:
                 "give keys of the start document, such as ['scan_id', 'sample.name']"
             )
     return {name: Path(name) for name in names if name != "uid" and name not in _OWN}
-
-
-def value_at(start: Document, path: Path) -> Any:
-    """Give what is at a path: None for nothing, one value as it is, several as a list."""
-    if path.text in start:
-        return start[path.text]
-    found = [value.items if isinstance(value, Whole) else value for value in path.values(start) if value is not MISSING]
-    return found if len(found) > 1 else next(iter(found), None)
 
 
 def _frame(uids: list[str], table: Mapping[str, list[Any]]) -> pd.DataFrame:

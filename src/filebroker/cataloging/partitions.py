@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from filebroker.cataloging.overviews import value_at
 from filebroker.cataloging.table_columns import MISFITS, TableColumn, column_of, empty_table, fitted, repeated
-from filebroker.finding.values import Path
+from filebroker.finding.values import Path, value_at
 from filebroker.ground import forks
 from filebroker.ground.documents import Document
 from filebroker.ground.errors import DamagedRun, NothingRecorded, StorageError, UnfitEvents

@@ -7,18 +7,24 @@ import keyword
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from filebroker.commands.terminal import count, say, sentence
+from filebroker.commands.output import add_formats, emit
+from filebroker.commands.terminal import add_root_map, add_verb, count, say
 
 if TYPE_CHECKING:
     from filebroker.ground.registration import Draft
     from filebroker.ground.settings import Config
 
 _CONFIG = """\
+examples:
+  filebroker config list
+  filebroker config add beamtime /data/beamtime-2026-11
+  filebroker config remove beamtime
+
 A catalog that has a name is opened by it: Broker.named('beamtime'), intake.cat.beamtime, "filebroker ls beamtime".
 The name stands in a small file, one for each catalog, among those of Intake.  Files of others are never touched.
 """
@@ -33,7 +39,21 @@ examples:
 Credentials are given by the name of an environment variable that holds them; "profile" of ~/.aws/credentials is
 another way.  A directory that is not there yet may be named: the catalog begins with the first document.
 """
+_LIST = """\
+examples:
+  filebroker config list
+  filebroker config list --json | jq -r .url
+"""
+_WHERE = """\
+The first directory that has a name wins.
+
+examples:
+  filebroker config where
+"""
 _REMOVE = """\
+examples:
+  filebroker config remove beamtime
+
 The runs stay where they are.  Only a file that "filebroker config add" wrote is removed.
 """
 #: Attributes of Intake's catalogs, which hide entries of the same name.
@@ -60,35 +80,25 @@ def add_verbs(verbs: Any) -> None:
     verbs
         What `argparse.ArgumentParser.add_subparsers` gives.
     """
-    config = _add(verbs, "config", None, "list the catalogs that have a name, and give names", _CONFIG)
+    config = add_verb(verbs, "config", None, "list the catalogs that have a name, and give names", _CONFIG)
     config.set_defaults(verb=lambda _: config.print_help())
     deeds = config.add_subparsers(metavar="DEED", title="deeds")
     _add_add(deeds)
-    listing = _add(deeds, "list", _list, "list the catalogs that have a name, and the files that say so")
-    remove = _add(deeds, "remove", _remove, "take a name away from a catalog", _REMOVE)
-    remove.add_argument("name", metavar="NAME")
-    where = _add(deeds, "where", _where, "list the directories that are looked through, in their order")
+    listing = add_verb(deeds, "list", _list, "list the catalogs that have a name, and the files that say so", _LIST)
+    remove = add_verb(deeds, "remove", _remove, "take a name away from a catalog", _REMOVE)
+    remove.add_argument("name", metavar="NAME", help="a name that filebroker config add gave")
+    where = add_verb(deeds, "where", _where, "list the directories that are looked through, in their order", _WHERE)
     for deed in (listing, where):
-        deed.add_argument("--json", action="store_true", help="for programs")
-
-
-def _add(
-    verbs: Any, name: str, verb: Callable[[argparse.Namespace], None] | None, text: str, epilog: str = ""
-) -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    added: argparse.ArgumentParser = verbs.add_parser(
-        name, help=text, description=sentence(text), epilog=epilog, formatter_class=layout
-    )
-    added.set_defaults(verb=verb)
-    return added
+        add_formats(deed)
 
 
 def _add_add(deeds: Any) -> None:
-    add = _add(deeds, "add", _register, "give a name to a catalog", _ADD)
-    add.add_argument("name", metavar="NAME")
+    add = add_verb(deeds, "add", _register, "give a name to a catalog", _ADD)
+    add.add_argument("name", metavar="NAME", help="the name")
     add.add_argument("url", metavar="URL", help="a directory or a URL")
     add.add_argument("--description", metavar="TEXT", help="what the catalog is, for people")
     add.add_argument("--search", metavar="WORDS", help="only the runs that this finds, written as for ls")
+    add_root_map(add)
     add.add_argument("--read-only", action="store_true", help="never write to the catalog under this name")
     add.add_argument(
         "--storage-option",
@@ -157,6 +167,7 @@ def _register(options: argparse.Namespace) -> None:
         storage_options=_nested(options.storage_option),
         read_only=options.read_only,
         search=None if options.search is None else _search(options.search),
+        root_map=dict(options.root_map),
         environment=options.environment,
     )
     if draft.is_written():
@@ -260,8 +271,8 @@ def _list(options: argparse.Namespace) -> None:
     found, problems = config.survey()
     problems += catalog_places()[1] + misspelt()
     rows = [_row(found[name], problems) for name in sorted(found)]
-    if options.json:
-        print(json.dumps(rows))
+    if options.json or options.csv:
+        emit(rows, ("name", "url", "description", "file"), options)
     else:
         for row in rows:
             say(f"{row['name']:<20} {_line(row['url'])}")
@@ -309,8 +320,8 @@ def _where(options: argparse.Namespace) -> None:
         {"directory": place, "exists": os.path.exists(place), "written_by": written.get(place)}
         for place in dict.fromkeys([*own[:-1], *places, own[-1]])
     ]
-    if options.json:
-        print(json.dumps(rows))
+    if options.json or options.csv:
+        emit(rows, ("directory", "exists", "written_by"), options)
     else:
         for row in rows:
             writer = f"  ({row['written_by']})" if row["written_by"] else ""

@@ -3,11 +3,17 @@
 import argparse
 import csv
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
 from typing import Any
 
-from filebroker.commands.terminal import say
+from filebroker.commands.terminal import cut, say, shown, width_of
+from filebroker.ground.texts import encodable, printable
+
+#: A table is never made narrower than this, however narrow the terminal.
+_NARROWEST = 30
 
 
 def add_formats(parser: argparse.ArgumentParser) -> None:
@@ -55,11 +61,19 @@ def _emit_json(rows: Iterable[Mapping[str, Any]]) -> int:
 
 
 def _emit_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> int:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(columns)
+    line = StringIO()
+    writer = csv.writer(line, lineterminator="\n")
+
+    def write(cells: Sequence[str]) -> None:
+        line.seek(0)
+        line.truncate()
+        writer.writerow(cells)
+        print(shown(line.getvalue()), end="")
+
+    write([_cell(column) for column in columns])
     number = 0
     for number, row in enumerate(rows, start=1):  # noqa: B007 - it is the result
-        writer.writerow([_cell(row.get(column)) for column in columns])
+        write([_cell(row.get(column)) for column in columns])
     return number
 
 
@@ -69,27 +83,38 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, dict | list):
         return json.dumps(value, default=str)
-    text = str(value)
+    text = str(encodable(value))
     return f"'{text}" if isinstance(value, str) and text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _emit_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> int:
-    """Print rows below each other; numbers stand at the right."""
+    """Print rows below each other; numbers stand at the right.  A terminal is given no longer lines than it has."""
     if not rows:
         return 0
     cells = [[_word(row.get(column)) for column in columns] for row in rows]
-    widths = [max(len(column), *(len(line[place]) for line in cells)) for place, column in enumerate(columns)]
+    titles = [printable(column) for column in columns]
+    widths = [max(width_of(title), *(width_of(line[place]) for line in cells)) for place, title in enumerate(titles)]
     is_number = [
-        all(isinstance(row.get(column), int | float | None) for row in rows) and any(row.get(column) for row in rows)
+        all(isinstance(row.get(column), int | float | None) for row in rows)
+        and any(row.get(column) is not None for row in rows)
         for column in columns
     ]
-    for line in [list(columns), *cells]:
-        words = zip(line, widths, is_number, strict=True)
-        say("  ".join(word.rjust(width) if right else word.ljust(width) for word, width, right in words).rstrip())
+    longest = max(_NARROWEST, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
+    for line in [titles, *cells]:
+        words = (_placed(*word) for word in zip(line, widths, is_number, strict=True))
+        text = "  ".join(words).rstrip()
+        say(text if longest is None else cut(text, longest))
     return len(rows)
 
 
+def _placed(word: str, width: int, is_right: bool) -> str:
+    """Give a word with the spaces that it takes to fill a column."""
+    space = " " * (width - width_of(word))
+    return space + word if is_right else word + space
+
+
 def _word(value: Any) -> str:
+    """Give a value in one line."""
     if value is None:
         return "-"
-    return json.dumps(value, default=str) if isinstance(value, dict | list) else str(value)
+    return json.dumps(value, default=str) if isinstance(value, dict | list) else printable(str(value))

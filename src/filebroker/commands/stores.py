@@ -6,11 +6,12 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from filebroker.commands.terminal import CATALOG, count, folder_of, open_catalog, say, sentence
+from filebroker.commands.output import add_formats, emit
+from filebroker.commands.terminal import CATALOG, add_verb, count, folder_of, open_catalog, say
 
 if TYPE_CHECKING:
     from filebroker.finding.cache import Kept
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from filebroker.storing.staging import Staging, Waiting
 
 _UPLOAD = """\
+examples:
+  filebroker upload                          what waits, of all stores
+  filebroker upload beamtime                 upload it
+
 What is recorded for a store is kept on this machine until it is up.  Whoever recorded it uploads it, and so does
 whoever opens the catalog for recording; this verb is for what is left when neither will happen soon.
 
@@ -25,11 +30,19 @@ Without a CATALOG, what waits is listed.  With one, it is uploaded: runs whose r
 before.  The exit status is 1 if something stays here.
 """
 _CACHE = """\
+examples:
+  filebroker cache
+  filebroker cache clear beamtime
+
 Of what is read from stores copies are kept on this machine, which serve where there is no network.  All catalogs
 together take FILEBROKER_CACHE_SIZE at most (4 GiB by default); what was not used for longest goes first.  Lists of
 runs and indexes of words are not counted: see "filebroker reindex" for these.
 """
 _CLEAR = """\
+examples:
+  filebroker cache clear beamtime            the copies of one catalog
+  filebroker cache clear                     those of all
+
 Copies may be removed at any time, also while they are used; what is asked for next is read from the store again.
 """
 #: So often it is told how far an upload has come.
@@ -44,20 +57,15 @@ def add_verbs(verbs: Any) -> None:
     verbs
         What `argparse.ArgumentParser.add_subparsers` gives.
     """
-    upload = _add(verbs, "upload", _upload, "upload what was recorded for a store on this machine", _UPLOAD)
+    upload = add_verb(verbs, "upload", _upload, "upload what was recorded for a store on this machine", _UPLOAD)
     upload.add_argument("catalogs", metavar="CATALOG", nargs="*", help="a name or a URL")
     upload.add_argument("--host", help="also what was recorded when this machine had that name")
-    cache = _add(verbs, "cache", _cache, "list, or clear, what is kept here of the files of stores", _CACHE)
+    add_formats(upload)
+    cache = add_verb(verbs, "cache", _cache, "list, or clear, what is kept here of the files of stores", _CACHE)
+    add_formats(cache)
     deeds = cache.add_subparsers(metavar="clear", title="deeds")
-    clear = _add(deeds, "clear", _clear, "remove the copies of these catalogs, or of all", _CLEAR)
+    clear = add_verb(deeds, "clear", _clear, "remove the copies of these catalogs, or of all", _CLEAR)
     clear.add_argument("catalogs", metavar="CATALOG", nargs="*", help=CATALOG)
-
-
-def _add(verbs: Any, name: str, verb: Callable[[argparse.Namespace], None], text: str, epilog: str) -> Any:
-    layout = argparse.RawDescriptionHelpFormatter
-    added = verbs.add_parser(name, help=text, description=sentence(text), epilog=epilog, formatter_class=layout)
-    added.set_defaults(verb=verb)
-    return added
 
 
 # -- uploads
@@ -65,15 +73,23 @@ def _add(verbs: Any, name: str, verb: Callable[[argparse.Namespace], None], text
 
 def _upload(options: argparse.Namespace) -> None:
     if not options.catalogs:
-        _list_waiting()
+        _list_waiting(options)
     for catalog in options.catalogs:
         _upload_one(catalog, options.host)
 
 
-def _list_waiting() -> None:
+def _list_waiting(options: argparse.Namespace) -> None:
     from filebroker.storing.staging import Staging, waiting
 
     found, this_host = waiting(), Staging("").host
+    if options.json or options.csv:
+        rows = [
+            {"url": item.url, "runs": item.pending.runs, "bytes": item.pending.bytes, "host": item.host}
+            | {"directory": item.root, "conflicts": list(item.conflicts)}
+            for item in found
+        ]
+        emit(rows, ("url", "runs", "bytes", "host", "directory"), options)
+        return
     for item in found:
         where = "" if item.host == this_host else f", recorded on {item.host}"
         say(f"{item.url or item.root + ', for a store that is not known any more'}: {_what_waits(item)}{where}")
@@ -205,6 +221,14 @@ def _cache(options: argparse.Namespace) -> None:
         print(f"nothing is kept, because {cache.VARIABLE} is empty", file=sys.stderr)
         return
     found = cache.kept()
+    if options.json or options.csv:
+        rows = [
+            {"catalog": item.catalog, "files": item.usage.entries, "bytes": item.usage.size, "last_used": _when(item)}
+            | {"directory": item.usage.directory}
+            for item in found
+        ]
+        emit(rows, ("catalog", "files", "bytes", "last_used", "directory"), options)
+        return
     if found:
         print(f"{'files':>7}  {'size':>9}  {'last used':<16}  catalog")
     for item in found:

@@ -37,6 +37,7 @@ def add_config(
     storage_options: Mapping[str, Any] | None = None,
     read_only: bool = False,
     search: str | Mapping[str, Any] | Sequence[Any] | None = None,
+    root_map: Mapping[str, str] | None = None,
     environment: bool = False,
 ) -> str:
     """Give a catalog a name, under which `Broker.named`, `list_configs` and ``intake.cat`` know it.
@@ -59,6 +60,8 @@ def add_config(
         Never write to the catalog.
     search
         Only the runs that it finds: words, a mapping of keywords, or a list of these.
+    root_map
+        Where external files have moved: old places, and the new ones, of which local paths are made absolute.
     environment
         For everybody who uses this Python environment, not for you alone.
 
@@ -90,6 +93,7 @@ def add_config(
         storage_options=storage_options,
         read_only=read_only,
         search=search,
+        root_map=root_map,
         environment=environment,
     )
     drafted.write()
@@ -228,6 +232,7 @@ def draft(
     storage_options: Mapping[str, Any] | None = None,
     read_only: bool = False,
     search: str | Mapping[str, Any] | Sequence[Any] | None = None,
+    root_map: Mapping[str, str] | None = None,
     environment: bool = False,
 ) -> Draft:
     """Make the file of a catalog without writing it.
@@ -248,7 +253,8 @@ def draft(
             "everybody on this machine shares; activate the environment first"
         )
     searches(search, "the search that is given")  # refuses what is none
-    given = {"storage_options": storage_options, "search": search, "read_only": bool(read_only)}
+    moved = {old: absolute(os.fspath(new)) for old, new in (root_map or {}).items()}
+    given = {"storage_options": storage_options, "search": search, "root_map": moved, "read_only": bool(read_only)}
     arguments = {"url": absolute(os.fspath(url))} | {key: plain(value, key) for key, value in given.items() if value}
     source: dict[str, Any] = {"driver": DRIVER, "args": arguments}
     if description:

@@ -8,12 +8,13 @@ from intake.source.base import DataSource, Schema
 
 from filebroker import __version__
 from filebroker.faces.bluesky_run import BlueskyRun
+from filebroker.faces.plots import names_in, plots_of
 from filebroker.ground.errors import FilebrokerError, InvalidConfig, InvalidOption
 from filebroker.ground.lazy import cached_property
 from filebroker.ground.texts import printable
 from filebroker.intake import labels
 from filebroker.intake.places import run_key
-from filebroker.intake.plots import PlotAccess, names_in, plots_of
+from filebroker.intake.plots import PlotAccess
 from filebroker.intake.sources import Reproducible
 
 if TYPE_CHECKING:

@@ -311,17 +311,21 @@ class RunFiles:
 
     def documents(self) -> Iterator[Pair]:
         """Give every document in the order in which they were inserted."""
-        self.hold()
-        lines = ((line.ordinal, (line.name, self._copy(line))) for line in self._lines)
-        streams = [self._events(stream) for stream in self._streams_with_pages()]
-        for _, pair in heapq.merge(lines, *streams, key=itemgetter(0)):
+        for _, pair in self.numbered():
             yield pair
 
-    def _events(self, stream: str) -> Iterator[tuple[int, Pair]]:
+    def numbered(self, first: int = 0) -> Iterator[tuple[int, Pair]]:
+        """Give every document with its ordinal, from an ordinal on."""
+        self.hold()
+        lines = ((line.ordinal, (line.name, self._copy(line))) for line in self._lines if line.ordinal >= first)
+        streams = [self._events(stream, first) for stream in self._streams_with_pages()]
+        return heapq.merge(lines, *streams, key=itemgetter(0))
+
+    def _events(self, stream: str, first: int) -> Iterator[tuple[int, Pair]]:
         for entry in self._entries(stream):
-            page = self._read_page(entry)
+            page = self._read_page(entry) if entry["last"] >= first else None
             if page is not None:
-                yield from page.documents()
+                yield from (item for item in page.documents() if item[0] >= first)
 
     def line_items(self) -> Iterator[tuple[int, Pair]]:
         """Give the documents that are kept as lines, with their ordinals: any but events in pages."""
