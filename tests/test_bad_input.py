@@ -508,3 +508,9 @@ def test_every_error_has_the_base_and_a_builtin() -> None:
         assert issubclass(error, FilebrokerError)
         builtins = [base for base in error.__mro__ if base.__module__ == "builtins"]
         assert builtins[0] not in (Exception, BaseException, object), error
+
+
+def test_a_marker_that_is_a_link_to_nothing_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "filebroker.json").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(CatalogNotFound, match="a link that leads nowhere"):
+        Catalog(tmp_path, read_only=True)

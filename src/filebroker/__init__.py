@@ -13,7 +13,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from filebroker.assets.handlers import Handlers as Handlers
+    from filebroker.cataloging.annotating import Trashed as Trashed
     from filebroker.cataloging.catalog import Catalog as Catalog
+    from filebroker.cataloging.creation import make_catalog as make_catalog
+    from filebroker.cataloging.following import follow as follow
     from filebroker.faces.bluesky_run import BlueskyRun as BlueskyRun
     from filebroker.faces.broker import Broker as Broker
     from filebroker.faces.browsing import RunCatalog as RunCatalog
@@ -22,11 +25,13 @@ if TYPE_CHECKING:
         catalog_search_path as catalog_search_path,
         yaml_catalogs as yaml_catalogs,
     )
+    from filebroker.faces.doctor import doctor as doctor
     from filebroker.faces.event_stream import BlueskyEventStream as BlueskyEventStream
     from filebroker.faces.filtering import ALL as ALL
     from filebroker.faces.header import Header as Header
     from filebroker.faces.registry import Registry as Registry
     from filebroker.faces.results import Results as Results
+    from filebroker.faces.symptoms import Symptom as Symptom
     from filebroker.faces.temporary import temp as temp, temp_config as temp_config
     from filebroker.faces.wrapping import (
         DeprecatedDoct as DeprecatedDoct,
@@ -41,11 +46,24 @@ if TYPE_CHECKING:
         lookup_config as lookup_config,
     )
     from filebroker.ground.registration import add_config as add_config, remove_config as remove_config
+    from filebroker.transfer.copy_reports import CopyReport as CopyReport
+    from filebroker.transfer.copying import copy_runs as copy_runs
+    from filebroker.transfer.exporting import ExportReport as ExportReport, export_runs as export_runs
+    from filebroker.transfer.formats.job import ExportProblem as ExportProblem
+    from filebroker.transfer.importing import import_runs as import_runs
+    from filebroker.transfer.packing import PackReport as PackReport, pack as pack
+    from filebroker.transfer.repairing import Repaired as Repaired, RepairReport as RepairReport, repair as repair
+    from filebroker.transfer.reports import ImportProblem as ImportProblem, ImportReport as ImportReport
+    from filebroker.transfer.unpacking import unpack as unpack
+    from filebroker.transfer.verifying import Finding as Finding, Verification as Verification, verify as verify
 
 # Where each public name comes from.  They are imported when first used, so that "import filebroker" and
 # the command line cost next to nothing.
 _MODULES = {
+    "filebroker.cataloging.annotating": ("Trashed",),
     "filebroker.cataloging.catalog": ("Catalog",),
+    "filebroker.cataloging.creation": ("make_catalog",),
+    "filebroker.cataloging.following": ("follow",),
     "filebroker.cataloging.run": ("Run", "Stream"),
     "filebroker.cataloging.runs": ("Selection",),
     "filebroker.faces.broker": ("Broker",),
@@ -62,19 +80,33 @@ _MODULES = {
     "filebroker.assets.handlers": ("Handlers",),
     "filebroker.finding.search": ("Explanation",),
     "filebroker.finding.survey": ("Survey",),
+    "filebroker.transfer.exporting": ("export_runs", "ExportReport"),
+    "filebroker.transfer.formats.job": ("ExportProblem",),
+    "filebroker.transfer.copy_reports": ("CopyReport",),
+    "filebroker.transfer.copying": ("copy_runs",),
+    "filebroker.transfer.packing": ("pack", "PackReport"),
+    "filebroker.transfer.unpacking": ("unpack",),
+    "filebroker.faces.doctor": ("doctor",),
+    "filebroker.faces.symptoms": ("Symptom",),
+    "filebroker.transfer.repairing": ("repair", "RepairReport", "Repaired"),
+    "filebroker.transfer.verifying": ("verify", "Verification", "Finding"),
     "filebroker.ground.config": ("describe_configs", "list_configs", "lookup_config"),
     "filebroker.ground.registration": ("add_config", "remove_config"),
+    "filebroker.transfer.importing": ("import_runs",),
+    "filebroker.transfer.reports": ("ImportReport", "ImportProblem"),
     "filebroker.ground.errors": (
         *("FilebrokerError", "InvalidDocument", "UnstorableValue", "UnknownDocumentName", "UnknownRun"),
-        *("DuplicateDocument", "RunNotFound", "NotEnoughRuns", "AmbiguousPrefix", "InvalidLookup", "InvalidKey"),
+        *("DuplicateDocument", "RunNotFound", "RunInTrash", "NotEnoughRuns", "AmbiguousPrefix"),
+        *("InvalidLookup", "InvalidKey"),
         *("InvalidQuery", "QueryTimeout", "MissingHandler", "DuplicateHandler", "UnknownDatum", "MissingAsset"),
         *("AssetExists", "UnreadableAsset", "MissingPackage", "UnknownStream", "UnknownField", "UnknownDevice"),
         *("InvalidFill", "InvalidOption", "ProjectionError", "UnfitEvents"),
-        *("DamagedRun", "NothingRecorded", "CatalogNotFound"),
+        *("DamagedRun", "NothingRecorded", "CatalogNotFound", "SourceNotFound"),
         *("ConfigNotFound", "UnknownCatalogName", "InvalidConfig", "UnsupportedFormat", "ReadOnlyCatalog"),
-        *("StorageError", "StoreUnreachable", "AccessDenied", "MissingStore", "NotSupported"),
+        *("StorageError", "StoreUnreachable", "AccessDenied", "MissingStore", "InvalidPack", "PackExists"),
+        "NotSupported",
         *("FilebrokerWarning", "DamagedRunWarning", "RecoveryWarning", "AssetWarning", "LedgerWarning", "SealWarning"),
-        *("UploadWarning", "OfflineWarning"),
+        *("UploadWarning", "OfflineWarning", "NoteWarning"),
     ),
 }
 _ORIGINS = {name: module for module, names in _MODULES.items() for name in names}

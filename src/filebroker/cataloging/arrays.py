@@ -54,6 +54,8 @@ def stacked(values: Sequence[Any]) -> Array:
     (2, 2)
     >>> stacked([[1, 2], [3]]).dtype
     dtype('O')
+    >>> stacked([2**63 + 1, 0])
+    array([9223372036854775809,                   0], dtype=uint64)
     >>> stacked(["open", "shut"]).dtype
     dtype('<U4')
     """
@@ -67,7 +69,7 @@ def stacked(values: Sequence[Any]) -> Array:
     if kinds == {float}:
         return np.array([np.nan if value is None else value for value in values])
     if kinds == {int} and len(present) == len(values):
-        return np.array(values)
+        return _integers(values)
     if kinds and kinds <= {np.bool_, bool} and len(present) == len(values):
         return np.array(values, dtype=bool)
     return objects(None if is_missing(value) else value for value in values)
@@ -109,10 +111,23 @@ def as_array(value: Any) -> Array:
         return objects(value)
     if array.dtype.kind in "SU" and not all(isinstance(leaf, str) for leaf in _leaves(value, array.ndim)):
         return np.array(value, dtype=object)  # numpy has made strings of numbers
+    if array.dtype.kind == "f" and all(type(leaf) is int for leaf in _leaves(value, array.ndim)):
+        return _integers(value) if array.size else array
     return array
 
 
+def _integers(values: Any) -> Array:
+    """Give integers, or nested lists of them, with all their digits: numpy may make floats of large ones."""
+    array = np.array(values)
+    if array.dtype.kind != "f":
+        return array
+    exact = np.array(values, dtype=object)
+    return exact.astype(np.uint64) if exact.min() >= 0 and exact.max() < 1 << 64 else exact
+
+
 def _leaves(value: Any, depth: int) -> Iterable[Any]:
+    if depth == 0:
+        return [value]
     for _ in range(depth - 1):
         value = chain.from_iterable(value)
     return value  # type: ignore[no-any-return]

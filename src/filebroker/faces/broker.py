@@ -9,6 +9,7 @@ from filebroker.assets.handlers import Handlers
 from filebroker.cataloging.catalog import Catalog
 from filebroker.cataloging.runs import Runs
 from filebroker.faces import exporting, html
+from filebroker.faces.afterwards import Afterwards
 from filebroker.faces.browsing import RunCatalog
 from filebroker.faces.header import Header
 from filebroker.faces.reading import Reading, listed
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Broker(Searching, Reading):
+class Broker(Searching, Reading, Afterwards):
     """A catalog of runs behind the prompt of databroker v1.
 
     Parameters

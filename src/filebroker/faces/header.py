@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from filebroker.cataloging.run import Run
 from filebroker.faces import html
 from filebroker.faces.filtering import ALL
 from filebroker.faces.listing import STATES
@@ -60,6 +61,18 @@ class Header(Loading):
         True
         """
         return self._run.uid
+
+    @property
+    def run(self) -> Run:
+        """The run itself, which `export_runs` and `pack` take.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> Broker.named("example")[-1].run.state
+        'sealed'
+        """
+        return self._run
 
     @property
     def start(self) -> Any:
@@ -132,6 +145,41 @@ class Header(Loading):
         'sealed'
         """
         return self._run.state
+
+    @property
+    def annotations(self) -> list[Document]:
+        """What was said of the run afterwards, oldest first; see `Broker.annotate`.
+
+        Each has ``author``, ``time`` (seconds since 1970), ``comment`` (None if there is none) and ``tags``.
+
+        Examples
+        --------
+        >>> from filebroker import temp
+        >>> db = temp()
+        >>> db.insert("start", {"uid": "84d9ee44", "time": 1763821925.0})
+        >>> db.annotate(-1, "use this one", tags="good", author="chen")
+        >>> [(item["author"], item["comment"], item["tags"]) for item in db[-1].annotations]
+        [('chen', 'use this one', ['good'])]
+        >>> db.close()
+        """
+        return self.db.catalog.annotations(self._run)
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags that the run was given afterwards, the oldest first; see `Broker.annotate`.
+
+        Examples
+        --------
+        >>> from filebroker import temp
+        >>> db = temp()
+        >>> db.insert("start", {"uid": "84d9ee44", "time": 1763821925.0})
+        >>> db.annotate(-1, tags=["good", "paper"])
+        >>> db.annotate(-1, remove_tags="paper")
+        >>> db[-1].tags
+        ['good']
+        >>> db.close()
+        """
+        return list(dict.fromkeys(tag for item in self.annotations for tag in item["tags"]))
 
     @property
     def ext(self) -> Any:
@@ -338,4 +386,9 @@ class Header(Loading):
 
     def _repr_html_(self) -> str:
         title = html.heading(repr(self).strip("<>"))
-        return title + html.run_tables(self._run.start, self._run.stop or {}, self._run.descriptors)
+        said = [
+            (item["author"], times.local(item["time"]), item["comment"] or "", ", ".join(item["tags"]))
+            for item in self.annotations
+        ]
+        table = html.rows_table(("author", "time", "comment", "tags"), said, "Annotations") if said else ""
+        return title + table + html.run_tables(self._run.start, self._run.stop or {}, self._run.descriptors)

@@ -75,6 +75,18 @@ class Results:
     def __init__(self, broker: Prompt, runs: Runs, question: Question) -> None:
         self._broker, self._runs, self._question = broker, runs, question
 
+    @property
+    def runs(self) -> Runs:
+        """The runs themselves, which `export_runs` and `pack` take.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> len(Broker.named("example")(plan_name="scan").runs)
+        5
+        """
+        return self._runs
+
     def __iter__(self) -> Iterator[Header]:
         """Give the headers, newest first, each opened when it is asked for."""
         return (Header(self._broker, run) for run in self._runs)

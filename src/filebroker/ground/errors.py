@@ -110,6 +110,23 @@ class RunNotFound(FilebrokerError, KeyError):
     """
 
 
+class RunInTrash(RunNotFound):
+    """The run that was asked for is in the trash, or was removed for good; the message says by whom, and why.
+
+    Examples
+    --------
+    >>> from filebroker import temp
+    >>> db = temp()
+    >>> db.insert("start", {"uid": "84d9ee44", "time": 1763821925.0})
+    >>> db.close()
+    >>> db.trash("84d9ee44", "the shutter was closed", author="chen")
+    >>> db["84d9ee44"]
+    Traceback (most recent call last):
+        ...
+    filebroker.ground.errors.RunInTrash: the run '84d9ee44' was put into the trash by 'chen' on ...
+    """
+
+
 class NotEnoughRuns(FilebrokerError, IndexError):
     """An index reaches further back than there are runs.
 
@@ -460,6 +477,19 @@ class CatalogNotFound(FilebrokerError, FileNotFoundError):
     """
 
 
+class SourceNotFound(FilebrokerError, FileNotFoundError):
+    """Nothing is where runs were to be imported from.
+
+    Examples
+    --------
+    >>> from filebroker import import_runs
+    >>> import_runs("/no/such/directory", "my_beamtime")
+    Traceback (most recent call last):
+        ...
+    filebroker.ground.errors.SourceNotFound: there is no file or directory /no/such/directory, ...
+    """
+
+
 class ConfigNotFound(FilebrokerError, FileNotFoundError):
     """No configuration file has the given name.
 
@@ -592,6 +622,38 @@ class MissingStore(StorageError, LookupError):
     """
 
 
+class InvalidPack(FilebrokerError, ValueError):
+    """What should be unpacked is no pack, or is one that is not to be trusted.
+
+    Examples
+    --------
+    >>> import zipfile
+    >>> from filebroker import unpack
+    >>> with zipfile.ZipFile("holiday.zip", "w") as archive:
+    ...     archive.writestr("beach.jpg", b"...")
+    >>> unpack("holiday.zip", "my_beamtime")
+    Traceback (most recent call last):
+        ...
+    filebroker.ground.errors.InvalidPack: holiday.zip is no pack: ...
+    """
+
+
+class PackExists(FilebrokerError, FileExistsError):
+    """A pack would have been made in the place of something else.
+
+    Examples
+    --------
+    >>> from filebroker import Broker, pack
+    >>> runs = Broker.named("example").catalog.search({"scan_id": 22})
+    >>> pack(runs, "share.zip", zip=True)
+    <PackReport: 1 run packed ...>
+    >>> pack(runs, "share.zip", zip=True)
+    Traceback (most recent call last):
+        ...
+    filebroker.ground.errors.PackExists: share.zip is there already; ...
+    """
+
+
 class NotSupported(FilebrokerError, NotImplementedError):
     """Something databroker had and filebroker deliberately does not offer.
 
@@ -674,6 +736,20 @@ class LedgerWarning(FilebrokerWarning):
     >>> db = Broker.named("example")
     >>> with warnings.catch_warnings(action="ignore", category=LedgerWarning):  # it is about to be made anew
     ...     db.catalog.reindex()
+    """
+
+
+class NoteWarning(FilebrokerWarning):
+    """A file of annotations cannot be used, wholly or in part; everything else is given.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from filebroker import Broker
+    >>> db = Broker.named("example")
+    >>> with warnings.catch_warnings(action="error", category=NoteWarning):  # all of them have to be good
+    ...     db[-1].annotations
+    []
     """
 
 

@@ -11,7 +11,6 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
-from urllib.request import url2pathname
 
 from filebroker.ground.errors import NotSupported, StorageError
 from filebroker.ground.remote import Remote
@@ -74,7 +73,7 @@ class Folder:
         self.staged: Staged | None = None
         protocol = text.partition("://")[0] if is_url(text) else "file"
         if protocol in _LOCAL_PROTOCOLS:
-            path = url2pathname(text.partition("://")[2]) if is_url(text) else os.path.expanduser(text)
+            path = path_of(text.partition("://")[2]) if is_url(text) else os.path.expanduser(text)
             self.local = self.url = os.path.abspath(path)
             return
         self.remote = Remote(Store(text, self.storage_options))
@@ -262,6 +261,19 @@ def is_url(text: str) -> bool:
     (True, True, False, False)
     """
     return _URL.match(text) is not None
+
+
+def path_of(part: str) -> str:
+    """Give the local path that the part of a ``file:`` URL after the host names.
+
+    Examples
+    --------
+    >>> path_of("/data/a%20b.h5")
+    '/data/a b.h5'
+    """
+    from urllib.request import url2pathname  # which imports much
+
+    return url2pathname(part)
 
 
 def _read_local(path: str, start: int) -> bytes:

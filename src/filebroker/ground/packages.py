@@ -8,7 +8,7 @@ from filebroker.ground.errors import MissingPackage
 #: The extras that bring packages, but for those of ``assets``.
 _EXTRAS = {
     **{"s3fs": "s3", "aiohttp": "http", "dask.dataframe": "dask", "distributed": "dask"},
-    **{"panel": "gui", "hvplot": "gui"},
+    **{"msgpack": "import", "msgpack_numpy": "import", "panel": "gui", "hvplot": "gui"},
 }
 
 

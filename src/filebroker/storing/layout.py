@@ -17,6 +17,8 @@ FORMAT = 1
 MARKER = "filebroker.json"
 LIVE = "_live"
 LEDGER = "_index"
+#: What was said of runs afterwards; and runs on their way to be removed for good.
+NOTES, PURGED = "_notes", "_purged"
 DOCUMENTS = "documents.jsonl"
 UNDATED = "0000/00/00"
 
