@@ -127,7 +127,7 @@ def _source(source: str, kind: str | None) -> Any:
     if kind not in (None, "filebroker") or os.path.lexists(os.path.expanduser(source)):
         return source
     try:
-        return open_catalog(source)
+        return open_catalog(source).runs.catalog
     except FilebrokerError:
         return source  # of databroker, or nothing; the import tells
 
