@@ -16,7 +16,7 @@ from filebroker.commands.main import main
 from filebroker.finding import cache
 from filebroker.ground.errors import ReadOnlyCatalog, StorageError
 from filebroker.storing import layout
-from filebroker.transfer import depots
+from filebroker.transfer.packs import depots
 from test_pack import Scan, check_images, recorded
 
 

@@ -20,9 +20,9 @@ from exports import HANDLERS, IMAGES, ODD_FIELDS, odd_run, record, run_with_imag
 from filebroker import Broker, export_runs
 from filebroker.cataloging.stream_tables import StreamTable
 from filebroker.storing.recorder import Recorder
-from filebroker.transfer.formats import rows
-from filebroker.transfer.formats.cells import kind_of, survey
-from filebroker.transfer.formats.hdf5 import text_of
+from filebroker.transfer.outgoing import rows
+from filebroker.transfer.outgoing.cells import kind_of, survey
+from filebroker.transfer.outgoing.hdf5 import text_of
 
 FORMATS = ("csv", "parquet", "jsonl", "msgpack", "nexus", "spec")
 

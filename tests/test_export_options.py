@@ -14,9 +14,9 @@ import factories as make
 from exports import HANDLERS, IMAGES, odd_run, record, run_with_images, scan
 from filebroker import AssetExists, Broker, Handlers, InvalidOption, NotSupported, export_runs
 from filebroker.commands.main import main
-from filebroker.transfer.exporting import export_to
-from filebroker.transfer.formats.names import check_template, file_name
-from filebroker.transfer.formats.target import Target
+from filebroker.transfer.outgoing.exporting import export_to
+from filebroker.transfer.outgoing.names import check_template, file_name
+from filebroker.transfer.outgoing.target import Target
 from test_export import FORMATS, read_jsonl
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

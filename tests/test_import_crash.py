@@ -18,9 +18,9 @@ import pytest
 import factories
 from filebroker import Catalog, ImportReport, import_runs
 from filebroker.ground.errors import FilebrokerError, StorageError
-from filebroker.transfer import importing_workers
-from filebroker.transfer.importing_units import take_units
-from filebroker.transfer.incoming import Unit
+from filebroker.transfer.incoming import workers as importing_workers
+from filebroker.transfer.incoming.sources import Unit
+from filebroker.transfer.incoming.units import take_units
 
 Pair = tuple[str, dict[str, Any]]
 

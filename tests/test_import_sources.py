@@ -16,7 +16,7 @@ import factories
 from filebroker import Broker, Catalog, MissingPackage, import_runs
 from filebroker.commands.main import main
 from filebroker.ground.errors import SourceNotFound
-from filebroker.transfer import incoming_databroker
+from filebroker.transfer.incoming import databroker as incoming_databroker
 
 Pair = tuple[str, dict[str, Any]]
 ROOT = "0cc175b9c0f1b6a831c399e269772661"

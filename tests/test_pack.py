@@ -24,9 +24,9 @@ from filebroker.assets import remotes
 from filebroker.cataloging import packed
 from filebroker.commands.main import main
 from filebroker.ground.errors import InvalidOption, MissingAsset, PackExists
-from filebroker.transfer import depots
-from filebroker.transfer.assets import assets_of
-from filebroker.transfer.crate import METADATA
+from filebroker.transfer.packs import depots
+from filebroker.transfer.packs.assets import assets_of
+from filebroker.transfer.packs.crate import METADATA
 
 SHAPE = (4, 5)
 

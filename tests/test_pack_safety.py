@@ -30,8 +30,8 @@ from filebroker.ground.errors import (
 )
 from filebroker.ground.filesystem import Folder
 from filebroker.storing.journal import encode_line
-from filebroker.transfer import archives, depots
-from filebroker.transfer.assets import assets_of, map_of
+from filebroker.transfer.packs import archives, depots
+from filebroker.transfer.packs.assets import assets_of, map_of
 from test_pack import Scan, check_images, recorded
 
 

@@ -25,9 +25,9 @@ from filebroker.ground.errors import (
 from filebroker.ground.locks import FileLock
 from filebroker.storing import layout, parquet
 from filebroker.storing.journal import decode_line
-from filebroker.transfer import surroundings, verifying
-from filebroker.transfer.salvage import Original, salvage
-from filebroker.transfer.trees import Tree
+from filebroker.transfer.care import surroundings, verifying
+from filebroker.transfer.care.salvage import Original, salvage
+from filebroker.transfer.care.trees import Tree
 from provable import NOTE, UIDS, directory, documents, record
 
 MUTATIONS = int(os.environ.get("FILEBROKER_TEST_MUTATIONS", "80"))

@@ -23,7 +23,7 @@ from filebroker.ground.stores import Store
 from filebroker.storing import layout, sealing
 from filebroker.storing.journal import HEAD, HEAD_ORDINAL, decode_line, encode_line
 from filebroker.storing.recorder import Recorder
-from filebroker.transfer import surroundings, verifying
+from filebroker.transfer.care import surroundings, verifying
 from provable import NOTE, UIDS, directory, documents, record
 
 MUTATIONS = int(os.environ.get("FILEBROKER_TEST_MUTATIONS", "300"))

@@ -46,16 +46,16 @@ if TYPE_CHECKING:
         lookup_config as lookup_config,
     )
     from filebroker.ground.registration import add_config as add_config, remove_config as remove_config
-    from filebroker.transfer.copy_reports import CopyReport as CopyReport
-    from filebroker.transfer.copying import copy_runs as copy_runs
-    from filebroker.transfer.exporting import ExportReport as ExportReport, export_runs as export_runs
-    from filebroker.transfer.formats.job import ExportProblem as ExportProblem
-    from filebroker.transfer.importing import import_runs as import_runs
-    from filebroker.transfer.packing import PackReport as PackReport, pack as pack
-    from filebroker.transfer.repairing import Repaired as Repaired, RepairReport as RepairReport, repair as repair
-    from filebroker.transfer.reports import ImportProblem as ImportProblem, ImportReport as ImportReport
-    from filebroker.transfer.unpacking import unpack as unpack
-    from filebroker.transfer.verifying import Finding as Finding, Verification as Verification, verify as verify
+    from filebroker.transfer.care.repairing import Repaired as Repaired, RepairReport as RepairReport, repair as repair
+    from filebroker.transfer.care.verifying import Finding as Finding, Verification as Verification, verify as verify
+    from filebroker.transfer.incoming.importing import import_runs as import_runs
+    from filebroker.transfer.incoming.reports import ImportProblem as ImportProblem, ImportReport as ImportReport
+    from filebroker.transfer.outgoing.exporting import ExportReport as ExportReport, export_runs as export_runs
+    from filebroker.transfer.outgoing.job import ExportProblem as ExportProblem
+    from filebroker.transfer.packs.copy_reports import CopyReport as CopyReport
+    from filebroker.transfer.packs.copying import copy_runs as copy_runs
+    from filebroker.transfer.packs.packing import PackReport as PackReport, pack as pack
+    from filebroker.transfer.packs.unpacking import unpack as unpack
 
 # Where each public name comes from.  They are imported when first used, so that "import filebroker" and
 # the command line cost next to nothing.
@@ -80,20 +80,20 @@ _MODULES = {
     "filebroker.assets.handlers": ("Handlers",),
     "filebroker.finding.search": ("Explanation",),
     "filebroker.finding.survey": ("Survey",),
-    "filebroker.transfer.exporting": ("export_runs", "ExportReport"),
-    "filebroker.transfer.formats.job": ("ExportProblem",),
-    "filebroker.transfer.copy_reports": ("CopyReport",),
-    "filebroker.transfer.copying": ("copy_runs",),
-    "filebroker.transfer.packing": ("pack", "PackReport"),
-    "filebroker.transfer.unpacking": ("unpack",),
+    "filebroker.transfer.outgoing.exporting": ("export_runs", "ExportReport"),
+    "filebroker.transfer.outgoing.job": ("ExportProblem",),
+    "filebroker.transfer.packs.copy_reports": ("CopyReport",),
+    "filebroker.transfer.packs.copying": ("copy_runs",),
+    "filebroker.transfer.packs.packing": ("pack", "PackReport"),
+    "filebroker.transfer.packs.unpacking": ("unpack",),
     "filebroker.faces.doctor": ("doctor",),
     "filebroker.faces.symptoms": ("Symptom",),
-    "filebroker.transfer.repairing": ("repair", "RepairReport", "Repaired"),
-    "filebroker.transfer.verifying": ("verify", "Verification", "Finding"),
+    "filebroker.transfer.care.repairing": ("repair", "RepairReport", "Repaired"),
+    "filebroker.transfer.care.verifying": ("verify", "Verification", "Finding"),
     "filebroker.ground.config": ("describe_configs", "list_configs", "lookup_config"),
     "filebroker.ground.registration": ("add_config", "remove_config"),
-    "filebroker.transfer.importing": ("import_runs",),
-    "filebroker.transfer.reports": ("ImportReport", "ImportProblem"),
+    "filebroker.transfer.incoming.importing": ("import_runs",),
+    "filebroker.transfer.incoming.reports": ("ImportReport", "ImportProblem"),
     "filebroker.ground.errors": (
         *("FilebrokerError", "InvalidDocument", "UnstorableValue", "UnknownDocumentName", "UnknownRun"),
         *("DuplicateDocument", "RunNotFound", "RunInTrash", "NotEnoughRuns", "AmbiguousPrefix"),

@@ -11,7 +11,7 @@ from filebroker.commands.terminal import CATALOG, add_verb, at_least_one, count,
 
 if TYPE_CHECKING:
     from filebroker.faces.broker import Broker
-    from filebroker.transfer.verifying import Finding, Verification
+    from filebroker.transfer.care.verifying import Finding, Verification
 
 _VERIFY = """\
 Every file is compared with the checksums that were kept when its run was sealed: documents byte by byte, and pages by
@@ -128,7 +128,7 @@ def _reindex(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from filebroker.transfer.verifying import verify
+    from filebroker.transfer.care.verifying import verify
 
     broker, runs = selected(options)
     is_whole = not (options.words or options.run or options.since or options.until)
@@ -145,7 +145,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _tell_found(found: "Verification", options: argparse.Namespace) -> None:
-    from filebroker.transfer.fingerprints import listing
+    from filebroker.transfer.care.fingerprints import listing
 
     is_asked_for_hash = options.hash or options.hashes
     if options.hash:
@@ -178,7 +178,7 @@ def _row(item: "Finding", kind: str) -> dict[str, Any]:
 
 
 def _repair(options: argparse.Namespace) -> int:
-    from filebroker.transfer.repairing import repair
+    from filebroker.transfer.care.repairing import repair
 
     broker = open_catalog(options.catalog) if options.dry_run else _open_for_writing(options.catalog)
     source = None if options.source is None else open_catalog(options.source)

@@ -11,7 +11,7 @@ from filebroker.commands.terminal import add_verb, say
 if TYPE_CHECKING:
     from filebroker.cataloging.runs import Runs
     from filebroker.faces.broker import Broker
-    from filebroker.transfer.exporting import ExportReport
+    from filebroker.transfer.outgoing.exporting import ExportReport
 
 _FORMATS = ("csv", "parquet", "jsonl", "msgpack", "nexus", "spec")
 _EXPORT = f"""\
@@ -78,7 +78,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _to_directory(broker: "Broker", runs: "Runs", options: argparse.Namespace) -> "ExportReport":
-    from filebroker.transfer.exporting import export_runs
+    from filebroker.transfer.outgoing.exporting import export_runs
 
     chosen = {"streams": options.stream, "fields": options.field, "images": options.images, "safe": options.safe}
     named = {"file_name": options.file_name, "overwrite": options.overwrite, "handlers": broker.handlers}
@@ -93,7 +93,7 @@ def _to_directory(broker: "Broker", runs: "Runs", options: argparse.Namespace) -
 
 def _to_output(runs: "Runs", options: argparse.Namespace) -> "ExportReport":
     from filebroker.ground.errors import InvalidOption, RunNotFound
-    from filebroker.transfer.exporting import export_to
+    from filebroker.transfer.outgoing.exporting import export_to
 
     count = len(runs)
     if count != 1:

@@ -11,7 +11,7 @@ from filebroker.commands.terminal import CATALOG, add_verb, at_least_one, open_c
 
 if TYPE_CHECKING:
     from filebroker.faces.broker import Broker
-    from filebroker.transfer.reports import ImportReport
+    from filebroker.transfer.incoming.reports import ImportReport
 
 _IMPORT = """\
 A SOURCE is a file, or a directory that is walked, or a name.  What it is is seen by its content:
@@ -45,7 +45,7 @@ def add_verbs(verbs: Any) -> None:
     verbs
         What `argparse.ArgumentParser.add_subparsers` gave.
     """
-    from filebroker.transfer.kinds import KINDS
+    from filebroker.transfer.incoming.kinds import KINDS
 
     parser = add_verb(verbs, "import", _import, "take runs from files, databroker or another catalog", _IMPORT)
     parser.add_argument("catalog", metavar="CATALOG", help=f"{CATALOG}; a directory that is missing becomes one")
@@ -76,8 +76,8 @@ def _mapped(text: str) -> tuple[str, str]:
 
 def _import(options: argparse.Namespace) -> int:
     from filebroker.ground.errors import MissingPackage, SourceNotFound
-    from filebroker.transfer.importing import import_runs
-    from filebroker.transfer.reports import ImportReport
+    from filebroker.transfer.incoming.importing import import_runs
+    from filebroker.transfer.incoming.reports import ImportReport
 
     broker = _open(options.catalog, options.dry_run)
     report = ImportReport(dry_run=options.dry_run)

@@ -12,7 +12,7 @@ from filebroker.commands.terminal import CATALOG, add_verb, open_catalog, say
 
 if TYPE_CHECKING:
     from filebroker.faces.broker import Broker
-    from filebroker.transfer.copy_reports import CopyReport
+    from filebroker.transfer.packs.copy_reports import CopyReport
 
 _PACK = f"""\
 A pack is a directory that is a catalog: of the runs that were searched for, with the images and other files that they
@@ -85,7 +85,7 @@ def add_verbs(verbs: Any) -> None:
 
 
 def _pack(options: argparse.Namespace) -> int:
-    from filebroker.transfer.packing import pack
+    from filebroker.transfer.packs.packing import pack
 
     broker, runs = selected(options)
     given: dict[str, Any] = {"files": options.files, "handlers": broker.handlers, "zip": options.zip}
@@ -98,7 +98,7 @@ def _pack(options: argparse.Namespace) -> int:
 
 
 def _unpack(options: argparse.Namespace) -> int:
-    from filebroker.transfer.unpacking import unpack
+    from filebroker.transfer.packs.unpacking import unpack
 
     target = _target(options.catalog)
     try:
@@ -110,7 +110,7 @@ def _unpack(options: argparse.Namespace) -> int:
 
 
 def _copy(options: argparse.Namespace) -> int:
-    from filebroker.transfer.copying import copy_runs
+    from filebroker.transfer.packs.copying import copy_runs
 
     _, runs = selected(options)
     target = _target(options.to)

@@ -1,0 +1,1 @@
+"""Proving that runs are whole, and mending what is not."""

@@ -1,1 +1,0 @@
-"""The formats that runs are exported to, one module each."""

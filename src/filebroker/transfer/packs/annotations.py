@@ -1,0 +1,83 @@
+"""Annotations that travel with their runs: comments and tags, in the files that they were written to."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+
+from filebroker.finding.notes import MAX_BYTES, NOTE, NoteFile, decode, is_note_file
+from filebroker.storing import layout
+from filebroker.storing.journal import encode_line
+from filebroker.transfer.packs.depots import Source
+
+
+class Carrier:
+    """Brings the annotations of runs to where the runs were brought.
+
+    Parameters
+    ----------
+    present
+        The names of the files of notes that are there already.
+    write
+        Is called with the name and the content of each file of notes that is not.
+    """
+
+    def __init__(self, present: Callable[[], dict[str, int]], write: Callable[[str, bytes], object]) -> None:
+        self._present, self._write = present, write
+        self._runs: dict[str, tuple[Source, set[str]]] = {}
+
+    def add(self, source: Source, directory: str) -> None:
+        """Note that a run was brought there.
+
+        Parameters
+        ----------
+        source
+            The catalog that it comes from.
+        directory
+            The run's directory.
+        """
+        self._runs.setdefault(source.label, (source, set()))[1].add(directory)
+
+    def deliver(self) -> None:
+        """Bring the annotations of all these runs.
+
+        Raises
+        ------
+        StorageError
+            A filesystem refused.
+        """
+        present: dict[str, int] | None = None
+        for source, runs in self._runs.values():
+            for name in sorted(filter(is_note_file, sizes := source.sizes(layout.NOTES))):
+                if present is None:
+                    present = self._present()
+                if name in present or sizes[name] > MAX_BYTES:
+                    continue
+                for part, data in _files_about(source, name, runs):
+                    if part not in present:
+                        self._write(part, data)
+
+
+def _files_about(source: Source, name: str, runs: set[str]) -> Iterator[tuple[str, bytes]]:
+    """Give what a file of notes says of some runs: itself if it is about one of them, else a file for each run.
+
+    Of several runs some may be copied now and others later, and nothing shall be said twice.
+    """
+    try:
+        data = source.read(f"{layout.NOTES}/{name}")
+    except FileNotFoundError:  # another program is tidying up
+        return
+    file = decode(name, data)
+    paths = {note.path for _, note in file.notes}
+    if paths <= runs and len(paths) == 1 and not file.damage and all(note.kind == NOTE for _, note in file.notes):
+        yield name, data
+        return
+    for path in sorted(paths & runs):
+        chosen = [note.doc for _, note in file.notes if note.kind == NOTE and note.path == path]
+        lines = b"".join(encode_line(number, NOTE, doc) for number, doc in enumerate(chosen))
+        if lines:
+            yield _renamed(file, lines), lines
+
+
+def _renamed(file: NoteFile, data: bytes) -> str:
+    """Give the name of a file that has a part of another one: the same each time."""
+    stem = file.name.removesuffix(".jsonl").rpartition("-")[0]
+    return f"{stem}-{hashlib.sha256(data).hexdigest()[:8]}.jsonl"
