@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from filebroker.cataloging.catalog import Catalog
-from filebroker.ground.errors import DamagedRunWarning, FilebrokerError, RecoveryWarning, UnsupportedFormat
-from filebroker.storing import layout
+from filebroker.ground.errors import DamagedRun, DamagedRunWarning, FilebrokerError, RecoveryWarning, UnsupportedFormat
+from filebroker.storing import journal, layout
 from filebroker.storing.recorder import Recorder
 
 SMALL, BIG, PARTED = "small-0000", "big-0000", "parted-0000"
@@ -559,3 +559,21 @@ def test_a_manifest_that_names_a_page_outside_the_catalog_reads_nothing_there(ca
         with pytest.warns(DamagedRunWarning, match=SMALL):
             found = list(Catalog(catalog_copy).by_uid(SMALL).documents())
         assert len([name for name, _ in found if name == "event"]) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"i":1,"name":"event","doc":{"data":{}},"arrays":[]',
+        '{"i":1,"name":"event","doc":{"data":{}},"arrays":{"x":[]}',
+        '{"i":1,"name":"event","doc":{"data":[]},"arrays":{"x":{"dtype":"<u2","shape":[1],"base64":"AQA="}}',
+        '{"i":1,"name":"event","doc":{"data":{}},"arrays":{"x":{"dtype":"<u2","shape":[1e400],"base64":"AQA="}}',
+        '{"i":true,"name":"event","doc":{}',
+        '{"i":1,"name":["event"],"doc":{}',
+        '{"i":1,"name":"event","doc":[]',
+        '["i"',
+    ],
+)
+def test_a_line_of_somebody_else_is_damage_however_good_its_checksum(text):
+    with pytest.raises(DamagedRun, match="is not one of ours"):
+        journal.decode_line(journal.seal(text.encode(), b"").rstrip(b"\n"))

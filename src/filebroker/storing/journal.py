@@ -131,9 +131,11 @@ def decode_line(text: bytes) -> Line:
             for key, array in record["arrays"].items():
                 raw = np.frombuffer(base64.b64decode(array["base64"]), array["dtype"])
                 doc["data"][key] = raw.reshape(array["shape"])
-        name = record["name"]
-        return Line(record["i"], name, doc, b"" if name in ("event", "event_page") else text)
-    except (ValueError, KeyError, TypeError) as error:
+        ordinal, name = record["i"], record["name"]
+        if type(ordinal) is not int or type(name) is not str or type(doc) is not dict:
+            raise TypeError(f"a line has an integer, a text and an object; not {ordinal!r:.50}, {name!r:.50}")
+        return Line(ordinal, name, doc, b"" if name in ("event", "event_page") else text)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise DamagedRun(f"a line with a good checksum is not one of ours: {error!r}") from error
 
 
