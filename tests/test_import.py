@@ -524,3 +524,27 @@ def test_the_command_tells_what_it_took(capsys: pytest.CaptureFixture[str]) -> N
     assert "no file or directory 'nowhere'" in capsys.readouterr().err
     assert main(["import", "./other", "example"]) == 0, "a catalog that has a name"
     assert "22 runs taken" in capsys.readouterr().out
+
+
+def test_who_opened_a_run_before_it_was_completed_sees_it_complete() -> None:
+    pairs = documents()
+    import_runs(pairs[:-1], "catalog")
+    reader = Catalog("catalog", read_only=True)
+    assert reader.newest(1).state == "interrupted"
+    import_runs(pairs, "catalog")
+    assert reader.newest(1).state == "sealed"
+    assert list(reader.newest(1).documents()) == sane(pairs)
+
+
+def test_the_lock_of_a_run_that_was_cut_short_elsewhere_stays_when_the_run_is_refused() -> None:
+    pairs = documents()
+    recording = Catalog("catalog")
+    for name, doc in pairs[:3]:
+        recording.insert(name, doc)
+    recording.close()  # as a recorder that died: its lock is let go, and stays
+    (lock,) = Path("catalog/_live").glob("*.json")
+    owner = json.loads(lock.read_text()) | {"host": "another-machine"}
+    lock.write_text(json.dumps(owner))
+    report = import_runs(pairs, "catalog")
+    assert counts(report) == (0, 0, 0, 1, 1)
+    assert json.loads(lock.read_text()) == owner
