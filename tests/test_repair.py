@@ -458,3 +458,20 @@ def test_the_command_repairs_and_says_so(root, capsys):
     row = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (row["outcome"], row["uid"], row["lost"]) == ("salvaged", UIDS["parted"], 12)
     assert main(["verify", str(root), "--read-data"]) == 0
+
+
+def test_of_a_damaged_file_of_notes_the_good_lines_stay(root, tmp_path, monkeypatch):
+    catalog = Catalog(root)
+    uids = [run.uid for run in catalog]
+    catalog.trash(uids[:3], "blank", author="chen")
+    (file,) = (name for name in os.listdir(root / "_notes") if "-chen-" in name)
+    edit(root / "_notes" / file, lambda data: data.replace(b"blank", b"blink", 1))
+    lines = (root / "_notes" / file).read_bytes().splitlines(keepends=True)
+    report = repair(Catalog(root))
+    (done,) = (item for item in report.repaired if item.path.endswith(file))
+    assert done.outcome == "salvaged"
+    assert "2 could be read" in done.detail
+    assert (root / "_notes" / file).read_bytes() == b"".join(lines[1:])
+    monkeypatch.setenv("FILEBROKER_CACHE", str(tmp_path / "elsewhere"))  # which had never read the first line
+    assert {item.uid for item in Catalog(root).trashed()} == set(uids[1:3])
+    assert verify(Catalog(root)).ok

@@ -472,11 +472,11 @@ def test_two_who_remove_the_same_run_both_succeed(local: Broker, monkeypatch: py
     local.trash("ftwo")
     rival, real = Broker(local.catalog.folder.url), purging.remove
 
-    def race(*arguments: Any) -> None:
+    def race(*arguments: Any) -> bool:
         with monkeypatch.context() as patch:
             patch.setattr(purging, "remove", real)
             rival.purge("ftwo")
-        real(*arguments)
+        return real(*arguments)
 
     monkeypatch.setattr(purging, "remove", race)
     assert local.purge("ftwo")["uid"] == "ftwo"
@@ -546,10 +546,29 @@ def test_the_command_asks_before_it_removes(
         assert "kB for good? [y/N]" in capsys.readouterr().err
     assert len(local.trashed()) == 2
     assert main(["purge", url, "fone"]) == 1
-    assert "no run has a uid that begins with 'fone'; nothing was done" in capsys.readouterr().err
+    assert "no run has the scan_id or a uid that begins with fone; nothing was done" in capsys.readouterr().err
     monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
     assert main(["purge", url, "ftw"]) == 0
     assert capsys.readouterr().out == "ftwo was removed\n"
     assert main(["purge", url, "--yes"]) == 0
     assert local.trashed() == []
     assert uids(local()) == ["fone"]
+
+
+def test_a_run_that_is_restored_while_it_is_removed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = Catalog(tmp_path / "catalog")
+    record(catalog, ["a-run"])
+    before = list(catalog.newest(1).documents())
+    catalog.trash("a-run")
+    move = os.rename
+
+    def restored_meanwhile(old: str, new: str) -> None:
+        move(old, new)
+        monkeypatch.setattr(os, "rename", move)
+        Catalog(tmp_path / "catalog").restore("a-run")
+
+    monkeypatch.setattr(os, "rename", restored_meanwhile)
+    with pytest.raises(RunNotFound, match="restored by somebody else meanwhile; nothing was removed"):
+        catalog.purge("a-run")
+    assert list(Catalog(tmp_path / "catalog").newest(1).documents()) == before
+    assert catalog.trashed() == []

@@ -251,6 +251,7 @@ class Annotating(Runs):
         if item.mark["purge"] is not None and purging.is_partial(self.folder, item.path):
             raise RunNotFound(f"{item.story}; only a part is left of it. purge({item.uid!r:.200}) removes the rest")
         self._note(RESTORE, [(item.path, item.uid)], {}, author)
+        purging.bring_back(self.folder, item.path)
         self.library.look_at(item.path)
 
     def purge(self, uid: str, *, author: str | None = None) -> Document:
@@ -300,9 +301,18 @@ class Annotating(Runs):
             contents = {"files": sorted(sizes)[:_LISTED_FILES], "bytes": sum(sizes.values())}
             self._note(PURGE, [(item.path, item.uid)], contents, author)
         receipt: Document = self._in_trash(uid, is_whole=True).mark["purge"]  # somebody may have restored it meanwhile
-        purging.remove(self.folder, item.path)
+        is_removed = purging.remove(self.folder, item.path, lambda: self._is_purged(uid))
         self.library.look_at(item.path)
+        if not is_removed:
+            raise RunNotFound(f"the run {uid!r:.200} was restored by somebody else meanwhile; nothing was removed")
         return receipt
+
+    def _is_purged(self, uid: str) -> bool:
+        """Tell whether a run is still one that is to be removed for good."""
+        try:
+            return self._in_trash(uid, is_whole=True).mark["purge"] is not None
+        except RunNotFound:
+            return False
 
     def bytes_in_trash(self, uid: str) -> int:
         """Give how many bytes the files of a run in the trash have.

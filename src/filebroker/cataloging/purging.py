@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import uuid
+from collections.abc import Callable
 
 from filebroker.ground import filesystem
 from filebroker.ground.errors import DamagedRun, NotSupported, StorageError, UnsupportedFormat
@@ -72,8 +73,22 @@ def sizes(folder: Folder, path: str) -> dict[str, int]:
     return found
 
 
-def remove(folder: Folder, path: str) -> None:
+def remove(folder: Folder, path: str, is_meant: Callable[[], bool] = lambda: True) -> bool:
     """Remove a run for good, and what an earlier removal left behind; one that is not there is no error.
+
+    Parameters
+    ----------
+    folder
+        The catalog's folder.
+    path
+        The run's directory.
+    is_meant
+        Whether nobody has changed their mind: is asked when nobody can see the run any more, and nothing is lost yet.
+
+    Returns
+    -------
+    bool
+        False if it is not meant any more; the run is where it was.
 
     Raises
     ------
@@ -81,30 +96,62 @@ def remove(folder: Folder, path: str) -> None:
         The filesystem refused; a repetition goes on.
     """
     if folder.local is not None:
-        _remove_local(folder.local, path)
-        return
+        return _remove_local(folder.local, path, is_meant)
     names = folder.store.tree(path)
+    if not is_meant():
+        return False
     # Without it nobody takes the rest for a run that is whole.
     first = [name for name in names if name == layout.DOCUMENTS]
     for part in (first, [name for name in names if name not in first]):
         folder.store.remove(f"{path}/{name}" for name in part)
+    return True
 
 
-def _remove_local(root: str, path: str) -> None:
-    bin_ = os.path.join(root, layout.PURGED)
-    place = os.path.join(root, path)
+def bring_back(folder: Folder, path: str) -> None:
+    """Put back a run on a disk that was about to be removed when that was cut short.
+
+    Raises
+    ------
+    StorageError
+        The filesystem refused.
+    """
+    if folder.local is None or os.path.exists(folder.path(path)):
+        return
+    for aside in _aside(folder.local, path):
+        try:
+            os.rename(aside, folder.path(path))
+        except OSError as error:
+            raise StorageError(error.errno, f"cannot bring back {path}: {error.strerror or error}") from error
+        return
+
+
+def _remove_local(root: str, path: str, is_meant: Callable[[], bool]) -> bool:
+    bin_, place = os.path.join(root, layout.PURGED), os.path.join(root, path)
     try:
         if os.path.islink(bin_):
             raise StorageError(f"{bin_} is a link; remove it")
         if os.path.isdir(place):
             os.makedirs(bin_, exist_ok=True)
-            os.rename(place, os.path.join(bin_, f"{uuid.uuid4().hex[:8]}.tmp"))
+            aside = os.path.join(bin_, f"{os.path.basename(path)}.{uuid.uuid4().hex[:8]}.tmp")
+            with contextlib.suppress(FileNotFoundError):  # somebody else removes it too
+                os.rename(place, aside)
             filesystem.sync_path(root, os.path.dirname(place))
-        if os.path.isdir(bin_):
-            for name in os.listdir(bin_):
-                with contextlib.suppress(FileNotFoundError):  # somebody else removes it too
-                    shutil.rmtree(os.path.join(bin_, name))
-            with contextlib.suppress(OSError):  # somebody else put something there
-                os.rmdir(bin_)
+            if not is_meant():
+                with contextlib.suppress(FileNotFoundError):  # who restored it has brought it back
+                    os.rename(aside, place)
+                return False
+        for left in _aside(root, path):
+            with contextlib.suppress(FileNotFoundError):  # somebody else removes it too
+                shutil.rmtree(left)
+        with contextlib.suppress(OSError):  # there is none, or others are in it
+            os.rmdir(bin_)
     except OSError as error:
         raise StorageError(error.errno, f"cannot remove {place}: {error.strerror or error}") from error
+    return True
+
+
+def _aside(root: str, path: str) -> list[str]:
+    """Give where a run was put that is to be removed."""
+    bin_, prefix = os.path.join(root, layout.PURGED), f"{os.path.basename(path)}."
+    names = os.listdir(bin_) if os.path.isdir(bin_) and not os.path.islink(bin_) else []
+    return [os.path.join(bin_, name) for name in sorted(names) if name.removesuffix(".tmp")[:-8] == prefix]

@@ -4,6 +4,7 @@ Each deed is a file of its own, so nobody can overwrite what another one says, a
 both annotated become one by copying them together.
 """
 
+import contextlib
 import math
 import re
 import uuid
@@ -13,9 +14,9 @@ from typing import Any, NamedTuple
 
 from filebroker.ground import codec
 from filebroker.ground.documents import Document
-from filebroker.ground.errors import InvalidOption, UnstorableValue
+from filebroker.ground.errors import DamagedRun, InvalidOption, UnstorableValue
 from filebroker.storing import layout
-from filebroker.storing.journal import Line, encode_line, read_lines
+from filebroker.storing.journal import Line, decode_line, encode_line, read_lines
 
 #: A file of notes is no larger.  A deed on many runs is written as several files.
 MAX_BYTES = 1 << 20
@@ -146,6 +147,23 @@ def decode(name: str, data: bytes) -> NoteFile:
     elif not data:
         damage.append(f"{name} is empty")
     return NoteFile(name, notes, "; ".join(damage[:3]))
+
+
+def good_lines(data: bytes) -> bytes:
+    """Give the lines of a damaged file of notes that are good, as they are; of kinds that are not known as well.
+
+    Parameters
+    ----------
+    data
+        Its content.
+    """
+    kept = []
+    for text in data.splitlines(keepends=True):
+        if text.endswith(b"\n"):
+            with contextlib.suppress(DamagedRun, ValueError):
+                _checked(decode_line(text[:-1]))
+                kept.append(text)
+    return b"".join(kept)
 
 
 def _checked(line: Line) -> Note | None:

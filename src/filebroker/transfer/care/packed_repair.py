@@ -50,7 +50,7 @@ def mend_packed(
     for name in names:
         if name == _MAP:
             continue
-        theirs = None if source is None else _read(source, f"{path}/{name}")
+        theirs = None if source is None else content(source, f"{path}/{name}")
         if theirs is None or hashlib.sha256(theirs).hexdigest() != digests.get(name):
             left.append(name)
         elif replacement is not None:
@@ -60,7 +60,7 @@ def mend_packed(
 
 def _good_map(tree: Tree, path: str) -> bytes | None:
     """Give a map of packed files that is whole."""
-    text = _read(tree, f"{path}/{_MAP}")
+    text = content(tree, f"{path}/{_MAP}")
     try:
         is_good = text is not None and not packed.read_map(text, _MAP).damage
     except UnsupportedFormat:
@@ -68,7 +68,16 @@ def _good_map(tree: Tree, path: str) -> bytes | None:
     return text if is_good else None
 
 
-def _read(tree: Tree, name: str) -> bytes | None:
+def content(tree: Tree, name: str) -> bytes | None:
+    """Give what is in a file, None if there is none that can be read.
+
+    Parameters
+    ----------
+    tree
+        The catalog.
+    name
+        The file.
+    """
     directory, _, file = name.rpartition("/")
     try:
         return None if tree.sizes(directory).get(file, NO_FILE) == NO_FILE else tree.read(name)

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from filebroker.cataloging.catalog import Catalog
 from filebroker.finding.ledger import LOGS, SNAPSHOTS, Ledger
+from filebroker.finding.notes import good_lines
 from filebroker.finding.records import Record, record_of
 from filebroker.ground import filesystem
 from filebroker.ground.errors import (
@@ -25,7 +26,7 @@ from filebroker.ground.progress import Progress, silent
 from filebroker.storing import layout
 from filebroker.storing.run_files import RunFiles
 from filebroker.transfer.care.live_salvage import refuse_if_busy, seal_damaged
-from filebroker.transfer.care.packed_repair import is_packed, mend_packed
+from filebroker.transfer.care.packed_repair import content, is_packed, mend_packed
 from filebroker.transfer.care.proofs import prove, read_manifest
 from filebroker.transfer.care.replacements import Replacement, finish_all
 from filebroker.transfer.care.salvage import Original, Salvage, place_of, salvage
@@ -34,6 +35,7 @@ from filebroker.transfer.care.trees import NO_FILE, Tree
 from filebroker.transfer.care.verifying import Finding, behind, verify
 
 _LOCK = ".lock"
+_LINE_END = b"\n"
 
 #: What became of something damaged: it is as it was; what could be read of it was kept; nothing could be done.
 Outcome = Literal["restored", "salvaged", "left"]
@@ -343,12 +345,16 @@ class _Work:
         theirs = b"" if self._source is None else _read_or_nothing(self._source, name)
         if name == layout.MARKER and not theirs:
             return Repaired(name, "", "left", detail="cannot be made anew; take it from a copy of the catalog")
+        own = b"" if theirs else good_lines(_read_or_nothing(self._tree, name))
+        outcome: Outcome = "restored" if theirs else "salvaged"
         if self._is_dry:
-            return Repaired(name, "", "restored" if theirs else "salvaged")
+            return Repaired(name, "", outcome)
         replacement = Replacement(self._root, name)
-        replacement.put_file(theirs)
-        detail = "" if theirs else "was put aside, because nothing can be read of it for certain"
-        return Repaired(name, "", "restored" if theirs else "salvaged", 0, detail, replacement.kept)
+        replacement.put_file(theirs or own)
+        detail = "nothing can be read of it for certain"
+        if own:
+            detail = f"of its lines {own.count(_LINE_END)} could be read; what the others said of runs is lost"
+        return Repaired(name, "", outcome, 0, "" if theirs else detail, replacement.kept)
 
     def _mend_ledger(self) -> Repaired:
         """Make the ledger anew of the run directories, after its files were put aside."""
@@ -377,10 +383,7 @@ def known_records(folder: Folder) -> dict[str, Record]:
 
 
 def _read_or_nothing(tree: Tree, name: str) -> bytes:
-    try:
-        return tree.read(name)
-    except FileNotFoundError:
-        return b""
+    return content(tree, name) or b""
 
 
 def _remove_if_empty(directory: str) -> None:
