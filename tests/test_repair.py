@@ -475,3 +475,18 @@ def test_of_a_damaged_file_of_notes_the_good_lines_stay(root, tmp_path, monkeypa
     monkeypatch.setenv("FILEBROKER_CACHE", str(tmp_path / "elsewhere"))  # which had never read the first line
     assert {item.uid for item in Catalog(root).trashed()} == set(uids[1:3])
     assert verify(Catalog(root)).ok
+
+
+def test_a_good_copy_that_is_found_after_the_repair_makes_the_run_whole(root, made):
+    path = layout.run_directory({"uid": UIDS["parted"], "time": provable.TIMES["parted"]})
+    before = texts(made)
+    page = next((root / path).rglob("*.parquet"))
+    page.write_bytes(page.read_bytes()[:-40])
+    assert [item.outcome for item in repair(Catalog(root)).repaired] == ["salvaged"]
+    assert texts(root)[UIDS["parted"]] != before[UIDS["parted"]]
+    (tried,) = repair(Catalog(root), source=Catalog(made, read_only=True), dry_run=True).repaired
+    (done,) = repair(Catalog(root), source=Catalog(made, read_only=True)).repaired
+    assert (tried.uid, tried.outcome) == (done.uid, done.outcome) == (UIDS["parted"], "restored")
+    assert texts(root)[UIDS["parted"]] == before[UIDS["parted"]]
+    assert verify(Catalog(root)).ok
+    assert repair(Catalog(root), source=Catalog(made, read_only=True)).repaired == []

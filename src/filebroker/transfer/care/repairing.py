@@ -2,11 +2,12 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from filebroker.cataloging.catalog import Catalog
+from filebroker.finding.inventory import Inventory
 from filebroker.finding.ledger import LOGS, SNAPSHOTS, Ledger
 from filebroker.finding.notes import good_lines
 from filebroker.finding.records import Record, record_of
@@ -25,6 +26,7 @@ from filebroker.ground.locks import FileLock
 from filebroker.ground.progress import Progress, silent
 from filebroker.storing import layout
 from filebroker.storing.run_files import RunFiles
+from filebroker.transfer.care.completion import uid_of, whole_copy
 from filebroker.transfer.care.live_salvage import refuse_if_busy, seal_damaged
 from filebroker.transfer.care.packed_repair import content, is_packed, mend_packed
 from filebroker.transfer.care.proofs import prove, read_manifest
@@ -208,7 +210,9 @@ class _Work:
             if lock is not None:
                 finish_all(self._root, self._announce)
             found = verify(self._catalog, read_data=True, workers=workers, progress=progress)
-            return self._mend_all(found.damaged, progress) if found.damaged else []
+            repaired = self._mend_all(found.damaged, progress) if found.damaged else []
+            done = {item.path for item in repaired}
+            return repaired + [item for item in self._complete() if item.path not in done]
         finally:
             if lock is not None:
                 try:
@@ -255,6 +259,20 @@ class _Work:
                 if place not in ("", path) and not read_manifest(text)[1]:
                     strays[place] = text
         return strays
+
+    def _complete(self) -> Iterator[Repaired]:
+        """Put whole runs of the copy in the place of those that were damaged before they were sealed."""
+        if self._source is None:
+            return
+        self._records = self._records or known_records(self._catalog.folder)
+        for path in Inventory(self._catalog.folder):
+            whole = whole_copy(self._tree, self._source, path)
+            if whole is not None:
+                replacement = None if self._is_dry else Replacement(self._root, path)
+                if replacement is not None:
+                    self._replace(replacement, whole)
+                kept = "" if replacement is None else replacement.kept
+                yield Repaired(path, uid_of(whole.text), "restored", kept=kept)
 
     # -- one run
 

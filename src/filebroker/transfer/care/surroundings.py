@@ -135,7 +135,8 @@ def _look_beside(proof: LedgerProof, folder: Folder, files: Mapping[str, int]) -
             if filesystem.is_temporary(name):
                 proof.remarks.append((name, "was left behind by a program that died"))
             elif name not in files and name.endswith(suffix) and folder.exists(name):
-                proof.damaged.append((name, "is no file of a ledger"))
+                if name not in Ledger(folder).files():  # one may have been made since the others were listed
+                    proof.damaged.append((name, "is no file of a ledger"))
             elif name not in files and folder.local is not None and os.path.islink(folder.path(name)):
                 proof.damaged.append((name, "is a link that leads nowhere"))
             elif files.get(name) == 0:
