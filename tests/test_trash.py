@@ -25,6 +25,7 @@ from filebroker import (
     RunInTrash,
     RunNotFound,
     StorageError,
+    verify,
 )
 from filebroker.cataloging import purging
 from filebroker.commands.main import main
@@ -572,3 +573,35 @@ def test_a_run_that_is_restored_while_it_is_removed_stays(tmp_path: Path, monkey
         catalog.purge("a-run")
     assert list(Catalog(tmp_path / "catalog").newest(1).documents()) == before
     assert catalog.trashed() == []
+
+
+def test_an_interrupted_purge_of_many_is_finished_by_saying_the_same_again(
+    local: Broker, capsys: pytest.CaptureFixture
+) -> None:
+    url = local.catalog.folder.url
+    local.trash(["ftwo", "fthree"])
+    local.purge("ftwo")
+    assert main(["purge", url, "--yes", "ftwo", "fthree"]) == 0
+    assert capsys.readouterr().out == "ftwo was removed before\nfthree was removed\n"
+    assert main(["purge", url, "--yes", "ftwo"]) == 0
+    assert capsys.readouterr().err == "nothing is left to be removed\n"
+
+
+def test_a_run_may_come_after_options(local: Broker, capsys: pytest.CaptureFixture) -> None:
+    url = local.catalog.folder.url
+    assert main(["trash", url, "--reason", "blank", "ftwo"]) == 0
+    assert [(item.uid, item.reason) for item in local.trashed()] == [("ftwo", "blank")]
+    capsys.readouterr()
+    assert main(["table", url, "--stream", "primary", "-1"]) == 0
+    assert main(["show", url, "--no-plot", "-2"]) == 0
+
+
+def test_a_purged_run_that_a_copy_brings_back_is_no_damage(local: Broker, tmp_path: Path) -> None:
+    root = Path(local.catalog.folder.url)
+    shutil.copytree(root / directory_of("ftwo"), tmp_path / "copy")
+    local.trash("ftwo")
+    local.purge("ftwo")
+    shutil.copytree(tmp_path / "copy", root / directory_of("ftwo"))
+    found = verify(Catalog(root))
+    assert found.ok
+    assert ["purge it once more" in remark.what for remark in found.remarks if remark.path] == [True]

@@ -307,6 +307,24 @@ class Annotating(Runs):
             raise RunNotFound(f"the run {uid!r:.200} was restored by somebody else meanwhile; nothing was removed")
         return receipt
 
+    def was_purged(self, uid: str) -> bool:
+        """Tell whether a run was removed for good, so that nothing is left of it but the receipt.
+
+        Parameters
+        ----------
+        uid
+            Its whole uid.
+
+        Examples
+        --------
+        >>> from filebroker import Broker
+        >>> Broker.named("example").catalog.was_purged("0a00d92c-cc6c-493b-b077-dc52149005ab")
+        False
+        """
+        self.library.sync()
+        found = self.library.ask(Manifest.discarded_like, uid)
+        return any(item.uid == uid and item.mark["purge"] and not self.folder.exists(item.path) for item in found)
+
     def _is_purged(self, uid: str) -> bool:
         """Tell whether a run is still one that is to be removed for good."""
         try:

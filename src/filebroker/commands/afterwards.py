@@ -125,9 +125,10 @@ def _restore(options: argparse.Namespace) -> None:
 
 def _purge(options: argparse.Namespace) -> int:
     broker = _open_for_writing(options.catalog)
-    chosen = _chosen(broker, options.runs) if options.runs else broker.trashed()
+    wanted = [run for run in options.runs if not _was_removed(broker, run)]
+    chosen = _chosen(broker, wanted) if options.runs else broker.trashed()
     if not chosen:
-        print("the trash is empty", file=sys.stderr)
+        print("the trash is empty" if not options.runs else "nothing is left to be removed", file=sys.stderr)
         return 0
     size = sum(broker.catalog.bytes_in_trash(item.uid) for item in chosen)
     if not _is_wanted(f"{count(len(chosen), 'run')} of {_readable(size)}", options):
@@ -136,6 +137,15 @@ def _purge(options: argparse.Namespace) -> int:
         broker.purge(item.uid, author=options.author)
         say(f"{item.uid} was removed")
     return 0
+
+
+def _was_removed(broker: "Broker", uid: str) -> bool:
+    """Tell, and print, whether a run was removed for good before: whoever was interrupted says the same once more."""
+    if not broker.catalog.was_purged(uid):
+        return False
+    broker.purge(uid)  # of which the ledger may not know yet
+    say(f"{uid} was removed before")
+    return True
 
 
 def _chosen(broker: "Broker", runs: "Sequence[str]") -> "list[Trashed]":

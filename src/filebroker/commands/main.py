@@ -171,8 +171,11 @@ def _parse(given: list[str]) -> argparse.Namespace | None:
         from filebroker.commands.completion import complete
 
         complete(parser)
-    if not _takes_words(parser, verb):
+    reader = _reader_of(parser, verb)
+    if reader is None or reader._subparsers:
         return parser.parse_args(given)
+    if not any(action.dest == "words" for action in reader._actions):
+        return reader.parse_intermixed_args(given[1:])  # a run may also come after options
     end = given.index("--") if "--" in given else len(given)
     options, rest = parser.parse_known_args(given[:end])
     if any(word.startswith("-") for word in rest):
@@ -183,11 +186,11 @@ def _parse(given: list[str]) -> argparse.Namespace | None:
     return options
 
 
-def _takes_words(parser: argparse.ArgumentParser, verb: str) -> bool:
-    """Tell whether a verb takes words to search for."""
+def _reader_of(parser: argparse.ArgumentParser, verb: str) -> argparse.ArgumentParser | None:
+    """Give what reads the words after a verb, None if there is no verb."""
     verbs = parser._subparsers._group_actions[0].choices if parser._subparsers else None
-    actions = verbs[verb]._actions if isinstance(verbs, dict) and verb in verbs else []
-    return any(action.dest == "words" for action in actions)
+    reader: argparse.ArgumentParser | None = verbs.get(verb) if isinstance(verbs, dict) else None
+    return reader
 
 
 def _tell_of_verbs(verb: str) -> None:

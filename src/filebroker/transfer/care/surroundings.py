@@ -1,5 +1,6 @@
 """Proving what a catalog has beside its runs: its marker, its ledger, notes, and what was left behind."""
 
+import contextlib
 import os
 import re
 import time
@@ -239,6 +240,23 @@ def _is_sealed(text: bytes) -> bool:
 
 
 # -- what lies beside
+
+
+def removed_for_good(tree: Tree) -> set[str]:
+    """Give the runs that were removed for good, as their notes say.
+
+    Parameters
+    ----------
+    tree
+        The catalog's files.
+    """
+    said: dict[str, list[tuple[str, int, notes.Note]]] = {}
+    for name in filter(notes.is_note_file, tree.folder.names(layout.NOTES)):
+        with contextlib.suppress(StorageError, FileNotFoundError):  # which `prove_notes` tells
+            for line, note in notes.decode(name, tree.folder.read(f"{layout.NOTES}/{name}")).notes:
+                said.setdefault(note.path, []).append((name, line, note))
+    marks = {path: notes.mark_of(notes.in_order(found)) for path, found in said.items()}
+    return {path for path, mark in marks.items() if mark is not None and mark["purge"] is not None}
 
 
 def prove_notes(tree: Tree) -> tuple[list[Found], list[Found], int, int]:

@@ -28,6 +28,7 @@ from filebroker.transfer.care.surroundings import (
     prove_marker,
     prove_notes,
     remarks_on,
+    removed_for_good,
 )
 from filebroker.transfer.care.trees import Tree
 
@@ -262,7 +263,7 @@ def _verify_all(tree: Tree, depth: Depth, workers: int | None, progress: Progres
     summary.damaged.extend(Finding("", "", *item) for item in damaged)
     summary.damaged.extend(_doubles(proofs))
     if ledger.is_there:
-        summary.damaged.extend(_settled(tree, ledger, proofs))
+        _tell_of_ledger(summary, tree, list(_settled(tree, ledger, proofs)))
     states = {proof.path: proof.state for proof in proofs}
     beside += [*ledger.remarks, *remarks_on(folder, states)]
     summary.remarks.extend(Finding("", "", *item) for item in beside)
@@ -281,6 +282,16 @@ def _doubles(proofs: Iterable[Proof]) -> Iterator[Finding]:
     for proof in proofs:
         if proof.uid and first.setdefault(proof.uid, proof.path) != proof.path:
             yield Finding(proof.path, proof.uid, layout.DOCUMENTS, f"is of the same uid as {first[proof.uid]}")
+
+
+def _tell_of_ledger(summary: Verification, tree: Tree, found: Sequence[Finding]) -> None:
+    """Note what a ledger says that is not so; of runs that were removed for good that is no damage."""
+    removed = removed_for_good(tree) if found else set()
+    for finding in found:
+        if finding.path in removed:
+            summary.remarks.append(finding._replace(what="was removed for good, but not wholly; purge it once more"))
+        else:
+            summary.damaged.append(finding)
 
 
 def _settled(tree: Tree, ledger: LedgerProof, proofs: Sequence[Proof]) -> Iterator[Finding]:
