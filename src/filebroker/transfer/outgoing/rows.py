@@ -1,5 +1,6 @@
 """The events of one stream as rows of a table, a page at a time, with what is in files beside them."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ Array = np.ndarray[Any, Any]
 
 #: So many rows are given at a time at most.
 _ROWS_AT_ONCE = 5_000
+#: So many bytes of values in files are read at once at most, but for a single value.
+_BLOCK_BYTES = 1 << 20
 #: So many values are tried to learn what those in files are like.
 _TRIES = 100
 
@@ -137,18 +140,44 @@ class StreamRows:
             Which rows.
         """
         column = self.external[key]
-        for row in range(first, min(first + rows, len(column))):
+        last, step = min(first + rows, len(column)), _rows_at_once(column)
+        for begin in range(first, last, step):
+            some = range(begin, min(begin + step, last))
+            block = _block(column, some)
+            found = self._one_by_one(key, some) if block is None else iter(block)
+            yield from (None if isinstance(value, str) or is_missing(value) else value for value in found)
+
+    def _one_by_one(self, key: str, rows: range) -> Iterator[Any]:
+        for row in rows:
             try:
-                value = column[row]
+                yield self.external[key][row]
             except FilebrokerError as error:
                 self.job.problem(error, self.place(key))
-                value = None
-            yield None if isinstance(value, str) or is_missing(value) else value
+                yield None
 
     def sample(self, key: str) -> Any:
         """Give one value of a field in files, None if none of the first can be read."""
         found = (value for value in self.values(key, 0, _TRIES) if value is not None)
         return next(found, None)
+
+
+def _rows_at_once(column: ExternalColumn) -> int:
+    """Give how many values are read at once: many numbers, one image."""
+    if column.shape is None or column.dtype is None:
+        return 1
+    size = math.prod(column.shape) * column.dtype.itemsize
+    return max(1, min(_ROWS_AT_ONCE, _BLOCK_BYTES // max(1, size)))
+
+
+def _block(column: ExternalColumn, rows: range) -> Array | None:
+    """Read some values at once, None if that does not go well: which of them is the reason shows one by one."""
+    if len(rows) == 1:
+        return None
+    try:
+        block = column.stack(slice(rows.start, rows.stop))
+    except FilebrokerError:
+        return None
+    return block if block.shape == (len(rows), *(column.shape or ())) and block.dtype != object else None
 
 
 class FilledRows(StreamRows):
