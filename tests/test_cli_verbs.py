@@ -501,3 +501,27 @@ def test_numbers_of_programs_are_not_cut(tmp_path: Path, capsys: pytest.CaptureF
     assert printed_rows(capsys) == [{"big": 2**70, "tiny": 5e-324}]
     assert main(["documents", str(tmp_path), "--name", "start"]) == 0
     assert '"nothing": NaN' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        (["stop.exit_status=success"], 20),
+        (["stop.exit_status=fail"], 1),
+        (["stop.exit_status=fail", "plan_name=scan"], 0),
+        (["stop.exit_status=success", "plan_name=scan"], 5),
+        (["good", "stop.num_events.primary=11", "stop.exit_status=success", "plan_name=scan"], 1),
+        (['stop.num_events.primary={"$gt": 3}', 'stop.num_events.primary={"$lt": 11}', "--since", "2026"], None),
+        (['$or=[{"plan_name": "scan"}, {"plan_name": "count"}]', "stop.exit_status=success"], None),
+    ],
+)
+def test_runs_are_found_by_how_they_ended(words, count, capsys):
+    assert main(["ls", "example", "--json", "--columns", "uid,plan_name,stop.exit_status", *words]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == count if count is not None else rows
+    assert main(["ls", "example", "--explain", *words]) == 0
+
+
+def test_who_asks_for_a_status_is_told_where_it_stands(capsys):
+    assert main(["ls", "example", "status=fail"]) == 0
+    assert capsys.readouterr().err == "no run matches; how runs ended is asked as in stop.exit_status=fail\n"

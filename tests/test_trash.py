@@ -503,7 +503,10 @@ def test_the_command_hides_lists_and_brings_back(local: Broker, capsys: pytest.C
     assert main(["trash", url]) == 0
     assert capsys.readouterr() == ("", "the trash is empty\n")
     assert main(["trash", url, "ftwo", "-1", "--reason", "dark", "--author", "ana"]) == 0
-    assert capsys.readouterr().out == "ftwo is in the trash\nfthree is in the trash\n"
+    told = capsys.readouterr().out.splitlines()
+    assert [line[: line.index(" (")] + line[line.index(")") + 1 :] for line in told] == [
+        *("ftwo is in the trash", "fthree is in the trash")
+    ]
     assert uids(local()) == ["fone"]
     assert main(["trash", url, "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -605,3 +608,25 @@ def test_a_purged_run_that_a_copy_brings_back_is_no_damage(local: Broker, tmp_pa
     found = verify(Catalog(root))
     assert found.ok
     assert ["purge it once more" in remark.what for remark in found.remarks if remark.path] == [True]
+
+
+def test_of_several_runs_of_a_scan_id_none_is_taken_silently(local: Broker, capsys: pytest.CaptureFixture) -> None:
+    url = local.catalog.folder.url
+    record(local, ["zfour"])  # has the scan_id of the first
+    for verb in (["annotate", url, "0", "good"], ["trash", url, "0"]):
+        assert main(verb) == 1
+        told = capsys.readouterr().err
+        assert "2 runs have scan_id 0; give the uid of one" in told
+        assert "fone" in told
+        assert "zfour" in told
+    assert main(["annotate", url, "fone", "good"]) == 0
+    assert capsys.readouterr().out.startswith("fone (scan_id 0, ")
+
+
+def test_who_looks_for_a_run_in_the_trash_is_told_the_command(local: Broker, capsys: pytest.CaptureFixture) -> None:
+    url = local.catalog.folder.url
+    local.trash("ftwo")
+    assert main(["show", url, "ftwo"]) == 1
+    assert f'"filebroker restore {url} RUN" brings a run back' in capsys.readouterr().err
+    assert main(["restore", url, "nothing"]) == 1
+    assert capsys.readouterr().err.endswith(f'"filebroker trash {url}" lists what is in the trash\n')

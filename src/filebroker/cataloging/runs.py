@@ -295,7 +295,7 @@ class Runs(ABC):
         if len(found) > 1:
             raise RunInTrash(f"{len(found)} runs with a {having} are in the trash; trashed() lists them")
         if found:
-            raise RunInTrash(f"{found[0].story} of {self.catalog.place}; {found[0].remedy}")
+            raise RunInTrash(f"{found[0].story}; {found[0].remedy}")
 
     def _opened(self, entries: Iterable[Entry]) -> Iterator[Run]:
         """Open some runs; those that cannot be read are left out."""
@@ -343,10 +343,12 @@ class Runs(ABC):
                 return self.lookup(int(key))
             except RunInTrash:
                 raise
-            except RunNotFound as error:
+            except RunNotFound:
                 with contextlib.suppress(RunNotFound):  # digits may begin a uid as well
                     return self.by_uid(key)
-                raise RunNotFound(f"{error}, and no uid begins with {key!r}") from None
+                raise RunNotFound(
+                    f"No run with scan_id={key} in {self.place}, and no uid begins with {key!r}. {_COPIED}"
+                ) from None
         return self.by_uid(key)
 
     # -- some of them

@@ -8,10 +8,11 @@ from filebroker.commands.output import add_formats, emit
 from filebroker.commands.terminal import CATALOG, RUN, add_verb, count, open_catalog, say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from filebroker.cataloging.annotating import Trashed
     from filebroker.faces.broker import Broker
+    from filebroker.faces.header import Header
 
 _ANNOTATE = """\
 What is said is kept in a small file of its own beside the runs, and found by searches: "filebroker ls CATALOG good",
@@ -43,6 +44,9 @@ examples:
   filebroker purge beamtime --yes
 """
 _COLUMNS = ("uid", "scan_id", "plan_name", "begun", "trashed", "author", "reason")
+#: So many runs of one scan_id are listed.
+_LISTED = 10
+_IN_TRASH = "a uid or its beginning, or a scan_id"
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
@@ -67,9 +71,13 @@ def add_verbs(verbs: Any) -> None:
     trash.add_argument("runs", metavar="RUN", nargs="*", help=RUN)
     trash.add_argument("--reason", help="why")
     add_formats(trash)
-    restore.add_argument("runs", metavar="RUN", nargs="+", help="a uid or its beginning")
-    purge.add_argument("runs", metavar="RUN", nargs="*", help="a uid or its beginning (default: all in the trash)")
+    restore.add_argument("runs", metavar="RUN", nargs="+", help=_IN_TRASH)
+    purge.add_argument(
+        "runs", metavar="RUN", nargs="*", help="a uid or its beginning, or a scan_id (default: all in the trash)"
+    )
     purge.add_argument("--yes", action="store_true", help="do not ask")
+    for verb in (restore, purge):
+        verb.set_defaults(is_of_trash=True)
     for verb in (annotate, trash, restore, purge):
         verb.add_argument("--author", help="who you are (default: FILEBROKER_AUTHOR, or the name of the login)")
 
@@ -81,9 +89,9 @@ def _open_for_writing(catalog: str) -> "Broker":
 
 def _annotate(options: argparse.Namespace) -> None:
     broker = _open_for_writing(options.catalog)
-    header = broker[options.run]
+    header = _meant(broker, options.run)
     broker.annotate(header, options.comment, tags=options.tag, remove_tags=options.remove_tag, author=options.author)
-    say(f"{header.uid}: {count(len(header.annotations), 'annotation')}, tags: {', '.join(header.tags) or 'none'}")
+    say(f"{_told(header)}: {count(len(header.annotations), 'annotation')}, tags: {', '.join(header.tags) or 'none'}")
 
 
 def _trash(options: argparse.Namespace) -> None:
@@ -93,10 +101,45 @@ def _trash(options: argparse.Namespace) -> None:
             print("the trash is empty", file=sys.stderr)
         return
     broker = _open_for_writing(options.catalog)
-    headers = [broker[run] for run in options.runs]
+    headers = [_meant(broker, run) for run in options.runs]
     broker.trash(headers, options.reason, author=options.author)
     for header in headers:
-        say(f"{header.uid} is in the trash")
+        say(f"{_told(header)} is in the trash")
+
+
+def _meant(broker: "Broker", run: str) -> "Header":
+    """Give the run that somebody means who is about to do something to it.
+
+    Raises
+    ------
+    RunNotFound
+        It is not there.
+    AmbiguousPrefix
+        Several runs have that scan_id.
+    """
+    from filebroker.ground.errors import AmbiguousPrefix
+
+    header = broker[run]
+    if run.isdecimal() and header.start.get("scan_id") == int(run):
+        same = list(broker.runs.documents_with(scan_id=int(run)))
+        if len(same) > 1:
+            listed = "".join(f"\n  {item.start['uid']}  {_begun(item.start)}" for item in same[:_LISTED])
+            raise AmbiguousPrefix(f"{len(same):,} runs have scan_id {run}; give the uid of one:{listed}")
+    return header
+
+
+def _told(header: "Header") -> str:
+    """Give a run as people know it again."""
+    start = header.start
+    told = [f"scan_id {start['scan_id']}"] if "scan_id" in start else []
+    told += [str(start["plan_name"])] if "plan_name" in start else []
+    return f"{header.uid} ({', '.join([*told, _begun(start)])})"
+
+
+def _begun(start: "Mapping[str, Any]") -> str:
+    from filebroker.ground import times
+
+    return str(times.local(start["time"]))
 
 
 def _row(item: "Trashed") -> dict[str, Any]:

@@ -158,6 +158,12 @@ def _no_run(runs: "Runs", options: argparse.Namespace) -> str:
 
     asked = keywords(options)
     text = "no run" + " matches" * bool(asked)
+    if any(key in asked for key in ("status", "exit_status")):
+        return f"{text}; how runs ended is asked as in stop.exit_status=fail"
+    if any(key.startswith("stop.") for key in asked):
+        return text
+    if "tags" in asked:
+        text += "; tags that were given afterwards are asked as in annotations.tags=good"
     if unknown := unknown_keys(runs, asked):
         text += f": no run has the key {' or '.join(unknown)} ({_seen(options.catalog)} lists the keys)"
     if any(map(_COMPARISON.search, options.words)):

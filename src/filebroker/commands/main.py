@@ -118,6 +118,10 @@ def _advice(error: Exception, options: argparse.Namespace | None) -> str | None:
     catalog = getattr(options, "catalog", None) or "CATALOG"
     quoted = shlex.quote(catalog)
     match error:
+        case errors.RunInTrash():
+            return f'"filebroker trash {quoted}" lists the trash, "filebroker restore {quoted} RUN" brings a run back'
+        case errors.RunNotFound() if getattr(options, "is_of_trash", False):
+            return f'"filebroker trash {quoted}" lists what is in the trash'
         case errors.RunNotFound() | errors.NotEnoughRuns():
             return f'"filebroker ls {quoted}" lists its runs, "filebroker refresh {quoted}" finds those copied by hand'
         case errors.DamagedRun():

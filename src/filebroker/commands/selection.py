@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from filebroker.cataloging.runs import Runs
     from filebroker.faces.broker import Broker
 
+#: What a condition on the stop document begins with.
+_STOP = "stop."
+_WORDS_AND_TIMES = ("text_search", "since", "until", "data_key")
 #: For the end of a verb's help.
 WORDS = """\
 what a WORD can be:
@@ -21,6 +24,7 @@ what a WORD can be:
   'num_points={"$gt": 10}'   an operator, as JSON: $gt $gte $lt $lte $ne $in $exists $regex ...
   'tags=["good", "new"]'     other values as JSON: lists, numbers, true, false; null finds also what has no such key
   'sample.id="17"'           in double quotes, the text alone; 17 finds the number as well as the text
+  stop.exit_status=fail      what the stop document says: success, fail or abort; these runs are looked at one by one
   data_key=det               a field of the events; text_search=, since= and until= are no keys either
   -- -bad                    runs without the word; words that begin with a minus stand at the end, after "--"
 
@@ -41,8 +45,11 @@ def add_search(parser: argparse.ArgumentParser, *, catalog: str | None = None) -
         ``?`` if no catalog need be named.
     """
     parser.add_argument("catalog", metavar="CATALOG", nargs=catalog, help=CATALOG)
-    parser.add_argument("words", metavar="WORD", nargs="*", help="only runs with one of these words, and these values")
-    parser.add_argument("--since", metavar="TIME", help="only runs that started then or later: 2025-11-22, or 14:30")
+    parser.add_argument(
+        "words", metavar="WORD", nargs="*", default=[], help="only runs with one of these words, and these values"
+    )
+    since = "only runs that started then or later: 2025-11-22, or '2025-11-22 14:30'"
+    parser.add_argument("--since", metavar="TIME", help=since)
     parser.add_argument("--until", metavar="TIME", help="only runs that started then or earlier")
     parser.add_argument(
         "--run",
@@ -85,8 +92,32 @@ def selected(options: argparse.Namespace) -> tuple["Broker", "Runs"]:
     from filebroker.faces.keywords import narrowed
 
     broker = open_catalog(options.catalog)
-    runs = narrowed(broker.runs, keywords(options))
+    asked, endings = _apart(keywords(options))
+    runs = narrowed(broker.runs, asked)
+    if endings:
+        from filebroker.cataloging.endings import WithEnding
+
+        runs = WithEnding(runs, endings)
     if options.run:
         uids = [runs.lookup(run).uid for run in options.run]
         runs = runs.search({"uid": {"$in": uids}})
     return broker, runs
+
+
+def _apart(asked: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Give what is asked of start documents, and what of stop documents."""
+    together = asked.get("$and", [])
+    conditions = [{key: value} for key, value in asked.items() if key != "$and"]
+    conditions += together if isinstance(together, list) else [{"$and": together}]
+    of_stop = [item for item in conditions if isinstance(item, dict) and item and all(map(_is_of_stop, item))]
+    if not of_stop:
+        return asked, {}
+    ended = [{key.removeprefix(_STOP): value for key, value in condition.items()} for condition in of_stop]
+    others = [condition for condition in conditions if condition not in of_stop]
+    plain = {name: asked[name] for name in _WORDS_AND_TIMES if name in asked}
+    rest = [condition for condition in others if next(iter(condition), None) not in plain]
+    return {**plain, **({"$and": rest} if rest else {})}, {"$and": ended}
+
+
+def _is_of_stop(key: object) -> bool:
+    return isinstance(key, str) and key.startswith(_STOP)
