@@ -49,9 +49,10 @@ bench-databroker: $(VENV)/installed-test $(DATABROKER_VENV)/installed
 bench-stores: $(VENV)/installed-test
 	$(BIN)/python benchmarks/stores.py
 
-# Proving catalogs, and listing 100,000 runs: about ten minutes, and 3 GB in the temporary directory.
-bench-moving: $(VENV)/installed-test
+# Proving catalogs, listing 100,000 runs, and imports: about ten minutes, and 3 GB in the temporary directory.
+bench-moving: $(VENV)/installed-test $(DATABROKER_VENV)/installed
 	$(BIN)/python benchmarks/moving.py
+	DATABROKER_PYTHON=$(DATABROKER_VENV)/bin/python $(BIN)/python benchmarks/importing.py
 
 # The tests of stores against Ceph, where radosgw, ceph-mon, ceph-osd and ceph-common are installed.
 test-ceph: $(VENV)/installed-test
@@ -74,11 +75,12 @@ $(VENV)/installed-test: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'silx>=2.1'
 	touch $@ $(VENV)/installed
 
-# databroker 1.2.5 imports pkg_resources, which setuptools has up to version 80.
+# databroker 1.2.5 imports pkg_resources, which setuptools has up to version 80.  suitcase-utils 0.5.4 closes files
+# twice, at which databroker-pack fails.
 $(DATABROKER_VENV)/installed: Makefile
 	$(PYTHON) -m venv $(DATABROKER_VENV)
 	$(DATABROKER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check databroker==1.2.5 \
-		suitcase-msgpack 'setuptools<81' ophyd
+		suitcase-msgpack 'setuptools<81' ophyd databroker-pack 'suitcase-utils<0.5.4'
 	touch $@
 
 clean:

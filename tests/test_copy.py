@@ -3,9 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -14,9 +11,7 @@ import factories
 from filebroker import Broker, Catalog, copy_runs, pack
 from filebroker.commands.main import main
 from filebroker.finding import cache
-from filebroker.ground.errors import ReadOnlyCatalog, StorageError
-from filebroker.storing import layout
-from filebroker.transfer.packs import depots
+from filebroker.ground.errors import ReadOnlyCatalog
 from test_pack import Scan, check_images, recorded
 
 
@@ -163,9 +158,9 @@ def test_a_run_that_differs_is_a_conflict_and_nothing_is_changed(tmp_path, place
 
 def test_a_run_of_the_same_uid_and_another_time_is_a_conflict(tmp_path):
     uid = factories.uid()
-    for name, time in (("one", factories.T0), ("other", factories.T0 + 1)):
+    for name, begun in (("one", factories.T0), ("other", factories.T0 + 1)):
         catalog = Catalog(tmp_path / name)
-        for kind, doc in factories.run(uid=uid, time=time):
+        for kind, doc in factories.run(uid=uid, time=begun):
             catalog.insert(kind, doc)
     report = copy_runs(Catalog(tmp_path / "one"), tmp_path / "other")
     assert "another run of this uid" in report.problems[0].reason
@@ -242,75 +237,6 @@ def test_a_catalog_that_is_only_read_is_no_target(tmp_path, beamtime):
     target = filled(tmp_path / "target")
     with pytest.raises(ReadOnlyCatalog):
         copy_runs(beamtime, Catalog(target.folder.url, read_only=True))
-
-
-# --- in the middle of it
-
-
-@pytest.mark.parametrize("number", range(7))
-def test_a_copy_that_failed_is_finished_by_a_repeat(tmp_path, beamtime, monkeypatch, number):
-    real, left = depots._spooled, iter(range(number))
-
-    def spooled(pieces, path):
-        if next(left, None) is None:
-            raise OSError(28, "No space left on device", path)
-        return real(pieces, path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(depots, "_spooled", spooled)
-        if number < 6:
-            with pytest.raises(StorageError, match="No space left"):
-                copy_runs(beamtime, tmp_path / "target")
-        else:
-            copy_runs(beamtime, tmp_path / "target")
-    seen = Catalog(tmp_path / "target")
-    assert len(seen) == number // 2
-    assert documents(seen).items() <= documents(beamtime).items()
-    report = copy_runs(beamtime, tmp_path / "target")
-    assert (len(report.copied), len(report.known)) == (3 - number // 2, number // 2)
-    assert documents(Catalog(tmp_path / "target")) == documents(beamtime)
-
-
-def test_two_copies_at_once_double_nothing(tmp_path):
-    source = filled(tmp_path / "beamtime", 8)
-    code = "import sys, filebroker as f; print(f.copy_runs(f.Catalog(sys.argv[1]), sys.argv[2]).ok)"
-    command = [sys.executable, "-c", code, str(tmp_path / "beamtime"), str(tmp_path / "target")]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [process.communicate()[0].strip() for process in both] == ["True", "True"]
-    assert documents(Catalog(tmp_path / "target")) == documents(source)
-    assert len(Catalog(tmp_path / "target")) == 8
-
-
-def test_two_copies_at_once_to_a_store_double_nothing(tmp_path):
-    source, url = filled(tmp_path / "beamtime", 10), f"memory://{factories.uid()}"
-    reports = []
-    threads = [
-        threading.Thread(target=lambda: reports.append(copy_runs(Catalog(source.folder.url), url))) for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert [report.ok for report in reports] == [True, True]
-    assert documents(forget(Catalog(url))) == documents(source)
-
-
-def test_a_run_that_was_copied_and_not_announced_is_announced_by_a_repeat(tmp_path, beamtime, monkeypatch):
-    class Death(BaseException):
-        pass
-
-    def die(*_):
-        raise Death
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Catalog, "_announce", die)
-        with pytest.raises(Death):
-            copy_runs(beamtime, tmp_path / "target")
-    assert (tmp_path / "target" / list(beamtime)[-1].directory / layout.DOCUMENTS).exists()
-    assert copy_runs(beamtime, tmp_path / "target").ok
-    there = Catalog(tmp_path / "target")
-    assert len(there) == 3
-    assert there.refresh().records == []
 
 
 # --- the command

@@ -345,6 +345,30 @@ def test_nexus_says_what_to_plot(broker: Broker) -> None:
         assert data["seq_num"][:].tolist() == list(range(1, 12))
 
 
+@pytest.mark.parametrize(
+    ("places", "axis"),
+    [([0.0, 1.0, 3.0], "m"), ([2.0, 1.0, -3.0], "m"), ([0.0, 3.0, 1.0], "."), ([1.0, 1.0, 1.0], "."),
+     ([0.0, float("nan"), 2.0], "."), ([], None)],
+)  # fmt: skip
+def test_spectra_are_drawn_over_a_motor_only_if_it_moves_one_way(
+    broker: Broker, places: list[float], axis: str | None
+) -> None:
+    begun = make.start(hints={"dimensions": [[["m"], "primary"]]}, motors=["m"])
+    keys = {"m": "number", "s": make.data_key("array", shape=[3])}
+    primary = make.descriptor(begun, keys, hints={"d": {"fields": ["s"]}})
+    events = [("event", make.event(primary, n, {"m": place, "s": [n, 2.0, 3.0]})) for n, place in enumerate(places, 1)]
+    (path,) = exported(
+        broker, [("start", begun), ("descriptor", primary), *events, ("stop", make.stop(begun))], "nexus"
+    )
+    with h5py.File(path) as file:
+        data = file["entry/primary"]
+        if axis is None:
+            assert _plain(data.attrs["NX_class"]) == "NXcollection", "nothing can be plotted of no events"
+        else:
+            assert (_plain(data.attrs["signal"]), _plain(data.attrs["axes"])) == ("s", [axis, "."])
+            assert _plain(data.attrs["m_indices"]) == 0
+
+
 def test_nexus_has_the_instrument_and_the_documents(broker: Broker) -> None:
     (path,) = exported(broker, scan(sample={"name": "LaB6"}), "nexus")
     run = broker.catalog.newest(1)
@@ -469,11 +493,22 @@ def test_spec_says_what_it_leaves_out(broker: Broker) -> None:
     run = broker.catalog.by_uid(record(broker, odd_run()))
     report = export_runs(run, "out", "spec")
     assert report.ok
-    (note,) = report.notes
+    note, missing = report.notes
     assert "text, gappy text" in note
+    assert missing.endswith("the scan of stream 'primary': number, gappy_flag, nothing")
     (found,) = read_spec(report.files[0])
     assert found["labels"][:3] == ["Epoch", "number", "count"]
     assert np.isnan(found["rows"][1][1])
+
+
+def test_infinities_are_written_so_that_all_readers_of_spec_know_them(broker: Broker) -> None:
+    begun = make.start()
+    primary = make.descriptor(begun, ["a", "b"])
+    values = [float("inf"), float("-inf"), 1.5]
+    events = [("event", make.event(primary, n, {"a": a, "b": 1.0})) for n, a in enumerate(values, 1)]
+    (path,) = exported(broker, [("start", begun), ("descriptor", primary), *events, ("stop", make.stop(begun))], "spec")
+    assert "1e999" in Path(path).read_text()
+    assert [row[1] for row in read_spec(path)[0]["rows"]] == values
 
 
 def test_silx_reads_scans(broker: Broker) -> None:

@@ -1,7 +1,10 @@
 """Exports: what is chosen, how files are named, what happens when something is wrong, and the command."""
 
+import gc
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -389,3 +392,64 @@ def test_headers_bring_the_handlers_of_their_broker(broker: Broker, tmp_path: Pa
     again = Broker(tmp_path / "catalog", handlers=Handlers(HANDLERS.handler_reg, moved, discover=False))
     for number, runs in enumerate((again, again[-1], again[-1:], again(scan_id=1))):
         assert export_runs(runs, f"out/{number}", "nexus", images="convert").ok
+
+
+def test_the_command_refuses_an_empty_target_and_tells_the_first_problems(
+    broker: Broker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "example", "--format", "csv", "--to", ""]) == 1
+    assert "the name of the directory is empty" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["export"])
+    assert "WORD" not in capsys.readouterr().err.splitlines()[-1]
+    for _ in range(25):
+        record(broker, scan())
+    assert main(["export", broker.catalog.folder.url, "--format", "csv", "--to", "out", "--field", "mottor"]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 21
+    assert told[-1] == "and 5 more like these"
+
+
+_LIMITED = """
+import resource, signal, sys
+from filebroker import Catalog, export_runs
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+print(export_runs(Catalog(sys.argv[1], read_only=True), "out", "nexus").problems[0].why)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of files are of POSIX")
+@pytest.mark.parametrize("limit", [10_000, 500_000, 2_000_000])
+def test_a_file_of_hdf5_that_cannot_grow_is_a_problem_and_not_the_end_of_the_process(
+    broker: Broker, limit: int
+) -> None:
+    begun = make.start()
+    described = make.descriptor(begun, {"spectrum": make.data_key("array", shape=[1000])})
+    noise = np.random.default_rng(1).random((500, 1000)).tolist()
+    events = [("event", make.event(described, row, {"spectrum": noise[row - 1]})) for row in range(1, 501)]
+    record(broker, [("start", begun), ("descriptor", described), *events, ("stop", make.stop(begun, {"primary": 500}))])
+    place = broker.catalog.folder.url
+    done = subprocess.run([sys.executable, "-c", _LIMITED, place, str(limit)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "cannot write" in done.stdout
+    assert os.listdir("out") == []
+
+
+@pytest.mark.parametrize("part", [0.0, 0.02, 0.5, 0.9, 0.98, 0.999])
+def test_a_nexus_file_that_the_disk_has_no_room_for_is_a_problem_and_not_the_end(broker: Broker, part: float) -> None:
+    resource = pytest.importorskip("resource")
+    record(broker, scan())
+    run = broker.catalog.newest(1)
+    size = os.path.getsize(export_runs(run, "whole", "nexus").files[0])
+    _, most = before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(part * size), most))
+    try:
+        report = export_runs(run, "full", "nexus")
+        gc.collect()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "File too large" in str(report.problems[0])
+    assert names_in("full") == []
+    assert export_runs(run, "full", "nexus").ok

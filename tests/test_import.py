@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 
 import factories
-from filebroker import Broker, Catalog, DamagedRunWarning, ImportReport, import_runs
+from filebroker import Broker, Catalog, DamagedRunWarning, ImportReport, copy_runs, import_runs
 from filebroker.commands.main import main
 from filebroker.ground.errors import InvalidOption, SourceNotFound
+from filebroker.transfer.incoming import target, units
 
 Pair = tuple[str, dict[str, Any]]
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -201,14 +203,20 @@ def test_documents_of_old_forms_are_taken_as_what_replaced_them() -> None:
 # -- repeated
 
 
+def versions(directory: str) -> dict[Path, tuple[int, int, int]]:
+    """Give what tells whether files were written to, which reading them does not change."""
+    found = {path: path.stat() for path in Path(directory).rglob("*") if path.is_file()}
+    return {path: (status.st_ino, status.st_size, status.st_mtime_ns) for path, status in found.items()}
+
+
 def test_a_repeated_import_changes_nothing() -> None:
     os.mkdir("source")
     for number in range(5):
         WRITERS[number](f"source/{number}", documents(scan_id=number))
     assert counts(import_runs("source", "catalog")) == (5, 0, 0, 0, 0)
-    before = {path: path.stat() for path in Path("catalog").rglob("*") if path.is_file()}
+    before = versions("catalog")
     assert counts(import_runs("source", "catalog")) == (0, 5, 0, 0, 0)
-    assert {path: path.stat() for path in Path("catalog").rglob("*") if path.is_file()} == before
+    assert versions("catalog") == before
 
 
 def test_the_same_file_given_twice_is_taken_once() -> None:
@@ -517,7 +525,7 @@ def test_the_command_tells_what_it_took(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["import", "./catalog", "good"]) == 0
     assert capsys.readouterr().out == "1 run taken, 0 known before\n"
     assert main(["import", "./catalog", "good", "poor", "--dry-run"]) == 1
-    assert "1 run would be taken, 1 known before, 1 problems\n  poor, line 4:" in capsys.readouterr().out
+    assert "1 run would be taken, 1 known before, 1 problem\n  poor, line 4:" in capsys.readouterr().out
     assert main(["import", "./catalog", "good", "poor", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["problems"][0]["where"] == "line 4"
     assert main(["import", "./catalog", "nowhere"]) == 1
@@ -548,3 +556,120 @@ def test_the_lock_of_a_run_that_was_cut_short_elsewhere_stays_when_the_run_is_re
     report = import_runs(pairs, "catalog")
     assert counts(report) == (0, 0, 0, 1, 1)
     assert json.loads(lock.read_text()) == owner
+
+
+def test_what_a_copy_that_was_cut_short_left_is_told_and_an_empty_directory_is_taken() -> None:
+    runs = [documents(), documents(), documents()]
+    for pairs in runs:
+        import_runs(pairs, "good")
+    for pairs, left in zip(runs[:2], ("primary", "."), strict=True):
+        run = Catalog("good").of_uid(pairs[0][1]["uid"])
+        assert run is not None
+        Path("catalog", run.directory, left).mkdir(parents=True)
+        if left == "primary":
+            os.link(f"good/{run.directory}/primary/00000.parquet", f"catalog/{run.directory}/primary/00000.parquet")
+    report = import_runs(write_jsonl("all", [*runs[0], *runs[1], *runs[2]]), "catalog")
+    assert counts(report) == (2, 0, 0, 1, 1)
+    assert "repeat the copy, or remove that directory" in report.problems[0].why
+    assert "repeat the copy" in import_runs("all", "catalog", dry_run=True).problems[0].why
+    assert_kept("catalog", runs[1])
+    copy_runs(Catalog("good"), "catalog")
+    assert counts(import_runs("all", "catalog")) == (0, 3, 0, 0, 0)
+
+
+@pytest.mark.parametrize(("other", "expected"), [(0, (1, 1, 0, 0, 0)), (2, (1, 0, 0, 1, 1)), (-1, (1, 0, 0, 1, 1))])
+def test_a_run_that_is_copied_there_meanwhile_is_taken_once(
+    other: int, expected: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs, more = documents(5), documents()
+    theirs = pairs if other == 0 else [*pairs[:other], *pairs[-1:]]
+    import_runs(theirs if other > 0 else pairs, "theirs")
+    directory = Catalog("theirs").newest(1).directory
+
+    def overtaken(directories: Iterable[str]) -> None:
+        shutil.copytree(f"theirs/{directory}", f"catalog/{directory}")
+        if other < 0:  # only a part of it
+            os.remove(f"catalog/{directory}/documents.jsonl")
+
+    monkeypatch.setattr(target, "make_lasting", overtaken)
+    for take in (lambda: write_jsonl("all", pairs + more), lambda: iter(pairs + more)):
+        shutil.rmtree("catalog", ignore_errors=True)
+        report = import_runs(take(), "catalog")
+        assert counts(report) == expected
+        assert report.documents == len(more)
+        assert_kept("catalog", more)
+        assert os.listdir("catalog/_live") == []
+
+
+def test_a_run_whose_file_was_damaged_is_completed_from_the_whole_file() -> None:
+    pairs = documents(5)
+    lines = Path(write_jsonl("whole", pairs)).read_text().splitlines()
+    Path("damaged").write_text("\n".join([*lines[:3], '{"garbled', *lines[4:]]) + "\n")
+    assert counts(import_runs("damaged", "catalog")) == (1, 0, 0, 0, 1)
+    reader = Catalog("catalog", read_only=True)
+    with pytest.warns(DamagedRunWarning):
+        assert len(list(reader.newest(1).documents())) == len(pairs) - 1
+    assert counts(import_runs("whole", "catalog")) == (1, 0, 0, 0, 0)
+    assert_kept("catalog", pairs)
+    assert list(reader.newest(1).documents()) == sane(pairs), "also where it was read before"
+    assert counts(import_runs("damaged", "catalog")) == (0, 1, 0, 0, 1)
+    assert_kept("catalog", pairs)
+
+
+@pytest.mark.parametrize("as_object", [False, True])
+def test_runs_of_a_catalog_come_with_their_annotations_and_without_those_in_its_trash(as_object: bool) -> None:
+    for pairs in (runs := [documents(), documents(), documents()]):
+        import_runs(pairs, "theirs")
+    theirs = Catalog("theirs")
+    uids = [pairs[0][1]["uid"] for pairs in runs]
+    theirs.annotate(uids[:2], "a good day", tags=["good"])
+    theirs.trash(uids[1:2], "wrong sample")
+    theirs.annotate(uids[2], "later")
+    source = theirs if as_object else "theirs"
+    assert import_runs(source, "catalog", dry_run=True).taken == 2
+    for expected in ((2, 0, 0, 0, 0), (0, 2, 0, 0, 0)):
+        report = import_runs(source, "catalog")
+        assert counts(report) == expected
+        assert as_object or ("1 left in the trash" in report.summary and report.trashed == 1)
+        found = Catalog("catalog")
+        assert len(found) == 2
+        assert [(said["comment"], said["tags"]) for said in found.annotations(uids[0])] == [("a good day", ["good"])]
+        assert [said["comment"] for said in found.annotations(uids[2])] == ["later"]
+        assert len(os.listdir("catalog/_notes")) == 2
+
+
+def test_what_cannot_be_read_in_a_directory_is_named_and_all_else_is_taken() -> None:
+    os.makedirs("source/sub")
+    for place in ("source/a", "source/sub/b"):
+        write_jsonl(place, documents())
+    good = documents()
+    begun = json.dumps(good[:2])[:-1].encode()
+    Path("source/list.json").write_bytes(begun + b', ["stop", {"x": "\xff"}]]')
+    os.symlink("loop", "source/loop")
+    os.symlink("loop", "source/sub/loop")
+    deep = "source/" + "/".join(["d"] * 100)
+    os.makedirs(deep)
+    write_jsonl(f"{deep}/c", documents())
+    report = import_runs("source", "catalog")
+    assert (report.taken, report.incomplete) == (3, 1)
+    told = str(report)
+    assert f"no UTF-8 from byte {len(begun) + 18:,} on" in told
+    assert "64 directories deep" in told
+    assert len([item for item in report.foreign if "leads nowhere" in item]) == 2
+    assert import_runs(deep, "catalog").taken == 1
+
+
+def test_a_fault_of_a_file_is_told_of_that_file_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one.jsonl", "two.jsonl"):
+        write_jsonl(name, documents())
+
+    def items_of(kind: str, path: str) -> Iterable[Any]:
+        if path == "one.jsonl":
+            raise ZeroDivisionError("odd")
+        return items(kind, path)
+
+    items = units.incoming_files.items_of
+    monkeypatch.setattr(units.incoming_files, "items_of", items_of)
+    report = import_runs(["one.jsonl", "two.jsonl"], "catalog")
+    assert counts(report) == (1, 0, 0, 0, 1)
+    assert "one.jsonl: it cannot be read: ZeroDivisionError('odd')" in str(report)

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ import psutil
 import pytest
 
 import factories
+import filebroker
 from filebroker import Catalog, ImportReport, import_runs
 from filebroker.ground.errors import FilebrokerError, StorageError
 from filebroker.transfer.incoming import workers as importing_workers
@@ -268,9 +268,6 @@ def test_what_stops_a_process_is_told() -> None:
 def test_an_interrupt_stops_the_processes_in_order() -> None:
     runs = make_source(400)
 
-    def interrupt(what: str, done: int, total: int) -> None:
-        signal.raise_signal(signal.SIGINT)
-
     script = """
 import signal, threading
 from filebroker import import_runs
@@ -284,9 +281,10 @@ except KeyboardInterrupt:
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert time.monotonic() - begin < 30
     assert found.stderr == ""
-    assert os.listdir("catalog/_live") == [] if os.path.exists("catalog/_live") else found.stdout
+    assert not list(Path("catalog/_live").glob("import-*"))
     import_runs("source", "catalog")
     assert_complete(runs)
+    assert os.listdir("catalog/_live") == []
 
 
 def test_a_part_can_be_imported_by_any_process_of_a_cluster() -> None:
@@ -297,3 +295,12 @@ def test_a_part_can_be_imported_by_any_process_of_a_cluster() -> None:
     units = [["jsonl", f"source/{number}.jsonl", "", 0] for number in range(3)]
     assert ImportReport.from_dict(take_units(setup, units)).taken == 3
     assert_complete(runs)
+
+
+def test_processes_find_this_package_and_no_module_of_it_by_another_name() -> None:
+    code = (
+        "import filebroker, importlib.util as u; print(filebroker.__file__, u.find_spec('transfer'), u.find_spec('v1'))"
+    )
+    command = [sys.executable, "-S", "-c", code]
+    found = subprocess.run(command, env=importing_workers._environment(), capture_output=True, text=True, check=False)
+    assert found.stdout.split() == [filebroker.__file__, "None", "None"], found.stderr

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shlex
 import sys
 import types
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import msgpack
 import numpy as np
 import pytest
@@ -90,7 +92,8 @@ def test_missing_files_of_a_pack_are_named_and_its_runs_are_taken() -> None:
     os.rename("detector", "moved")
     report = import_runs("pack", "catalog")
     assert report.taken == 1
-    assert [problem.where for problem in report.problems] == ["line 1", "line 2"]
+    assert [problem.where for problem in report.problems] == ["line 1", "line 2", ""]
+    assert report.problems[2].why.endswith(f" --root-map {os.path.abspath('detector/images')}=NEW")
     assert "scan_0.npy is missing" in str(report.problems[0])
     moved = {os.path.abspath("detector"): os.path.abspath("moved")}
     report = import_runs("pack", "catalog", root_map=moved)
@@ -116,7 +119,10 @@ def test_the_command_tells_the_root_map(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["import", "./catalog", "pack"]) == 1
     assert "scan_1.npy is missing" in capsys.readouterr().out
     assert main(["import", "./catalog", "pack", "--root-map", f"{os.getcwd()}/detector={os.getcwd()}/moved"]) == 0
-    assert f'"{ROOT}": "{os.getcwd()}/moved"' in capsys.readouterr().out
+    told = capsys.readouterr().out
+    (line,) = [line for line in told.splitlines() if line.startswith("  filebroker config add NAME ")]
+    assert main(shlex.split(line.replace("NAME", "moved_images"))[1:]) == 0
+    assert [image.sum() for image in Broker.named("moved_images")[-1].data("img")] == [0, 4]
     with pytest.raises(SystemExit):
         main(["import", "./catalog", "pack", "--root-map", "nonsense"])
 
@@ -163,17 +169,49 @@ def test_runs_of_a_catalog_of_databroker_are_taken_by_its_name(databroker: dict[
         import_runs("bl8", "catalog", kind="databroker")
 
 
-def test_a_run_that_databroker_cannot_read_at_all_is_there_with_its_start(databroker: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("counted", "expected"),
+    [({"num_events": {}}, (1, 0, 0)), ({"num_events": {"primary": 5}}, (1, 1, 1)), ({}, (1, 1, 1)), (None, (1, 1, 1))],
+)
+def test_of_a_run_that_databroker_cannot_read_its_ends_are_taken_if_that_is_all(
+    databroker: dict[str, Any], counted: dict[str, Any] | None, expected: tuple[int, int, int]
+) -> None:
     class Aborted(Run):
         @property
         def metadata(self) -> dict[str, Any]:
-            return {"start": begun}
+            return {"start": begun, "stop": stop}
 
     begun = factories.start()
+    stop = None if counted is None else {**factories.stop(begun), "exit_status": "abort"}
+    if stop is not None and counted is not None:
+        stop.pop("num_events", None)
+        stop.update(counted)
     databroker["bl7"] = {begun["uid"]: Aborted([], TypeError("'NoneType' object is not iterable"))}
     report = import_runs("bl7", "catalog")
-    assert (report.taken, report.incomplete, len(report.problems)) == (1, 1, 1)
-    assert list(Catalog("catalog").newest(1).documents()) == [("start", begun)]
+    assert (report.taken, report.incomplete, len(report.problems)) == expected
+    ends = [("start", begun), ("stop", stop)]
+    assert list(Catalog("catalog").newest(1).documents()) == ends[: 2 - expected[1]]
+
+
+def test_the_command_takes_the_name_of_an_old_configuration_for_databrokers_runs(
+    databroker: dict[str, Any], own_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some, more = run_with_images("/data"), run_with_images("/data")
+    databroker["bl7"] = {some[0][1]["uid"]: Run(some)}
+    databroker["ours"] = {}
+    place = {"config": {"host": "localhost", "port": 27017, "database": "mds"}}
+    old = {"metadatastore": {"module": "databroker.headersource.mongo", "class": "MDS", **place}}
+    directory = own_home / ".config" / "databroker"
+    directory.mkdir(parents=True)
+    (directory / "bl7.yml").write_text(yaml.safe_dump(old))
+    assert main(["import", "./catalog", "bl7"]) == 0
+    assert "1 run taken" in capsys.readouterr().out
+    (directory / "bl7.yml").write_text(yaml.safe_dump({**old, "path": str(Path("catalog").absolute())}))
+    databroker["bl7"][more[0][1]["uid"]] = Run(more)
+    assert main(["import", "bl7", "bl7"]) == 0
+    assert "1 run taken, 1 known before" in capsys.readouterr().out
+    assert main(["import", "./other", "bl7", "--kind", "filebroker"]) == 0
+    assert "2 runs taken" in capsys.readouterr().out
 
 
 def test_without_databroker_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,6 +236,8 @@ def test_runs_are_taken_into_a_store(s3_url: tuple[str, dict[str, Any]]) -> None
     some = run_with_images("/data")
     catalog = Catalog(url, storage_options=options)
     assert import_runs(some, catalog).taken == 1
+    there = fsspec.filesystem("s3", skip_instance_cache=True, **options).find(url)
+    assert any(path.endswith("/documents.jsonl") for path in there), "it is there before close()"
     catalog.close()
     catalog = Catalog(url, storage_options=options)
     assert list(catalog.newest(1).documents()) == some

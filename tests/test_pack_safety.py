@@ -30,8 +30,9 @@ from filebroker.ground.errors import (
 )
 from filebroker.ground.filesystem import Folder
 from filebroker.storing.journal import encode_line
-from filebroker.transfer.packs import archives, depots
-from filebroker.transfer.packs.assets import assets_of, map_of
+from filebroker.transfer.packs import archives, depots, writers
+from filebroker.transfer.packs.assets import assets_of
+from filebroker.transfer.packs.holdings import map_of
 from test_pack import Scan, check_images, recorded
 
 
@@ -57,9 +58,9 @@ class Text:
 TEXT = Handlers({"TEXT": Text})
 
 
-def run_with(path, catalog, **keys):
+def run_with(path, catalog, time=factories.T0, **keys):
     """Record a run with one resource."""
-    begun = factories.start()
+    begun = factories.start(time=time)
     described = factories.descriptor(begun, {"det": factories.data_key("string", external="FILESTORE:")})
     held = factories.resource(begun, **{"spec": "TEXT", "root": str(path), **keys})
     datum = factories.datum(held, datum_kwargs={})
@@ -394,8 +395,9 @@ def dying(monkeypatch, number):
 
     def mortal(function):
         def call(*args, **keys):
-            is_uploader = threading.current_thread() is not threading.main_thread()
-            if not is_uploader and (dead or next(calls, None) is None):
+            current = threading.current_thread()
+            is_mortal = current is threading.main_thread() or current.name.startswith(writers.NAME)
+            if is_mortal and (dead or next(calls, None) is None):
                 dead.append(True)
                 raise Death
             return function(*args, **keys)

@@ -249,12 +249,12 @@ class Catalog(Annotating):
             if message := _explain(recovery):
                 warnings.warn(message, RecoveryWarning, stacklevel=4)
 
-    def _announce(self, directory: str) -> None:
-        """Put a run that was sealed now into the ledger, if there is one: else its directory says enough."""
+    def _announce(self, *directories: str) -> None:
+        """Put runs that were sealed now into the ledger, if there is one: else their directories say enough."""
         library = self.library
         if self._outbox is not None or library.has_ledger:
             with library.silence():
-                library.record(directory, sync=self._sync != "never")
+                library.record(*directories, sync=self._sync != "never")
 
     # -- the door in
 

@@ -132,6 +132,9 @@ def _verify(options: argparse.Namespace) -> int:
 
     broker, runs = selected(options)
     is_whole = not (options.words or options.run or options.since or options.until)
+    if not is_whole and not len(runs):
+        print("no run matches, so nothing was proved", file=sys.stderr)
+        return 1
     with progress.shown() as tell:
         found = verify(
             broker if is_whole else runs,

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from filebroker.commands import progress
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from filebroker.faces.broker import Broker
     from filebroker.transfer.outgoing.exporting import ExportReport
 
+#: So many problems, and so many notes, are told.
+_SHOWN = 20
 _FORMATS = ("csv", "parquet", "jsonl", "msgpack", "nexus", "spec")
 _EXPORT = f"""\
 examples:
@@ -70,11 +73,16 @@ def add_verbs(verbs: Any) -> None:
 def _export(options: argparse.Namespace) -> int:
     broker, runs = selected(options)
     report = _to_output(runs, options) if options.to == "-" else _to_directory(broker, runs, options)
-    for problem in report.problems:
-        say(f"not exported: {problem}", sys.stderr)
-    for note in report.notes:
-        say(note, sys.stderr)
+    _tell([f"not exported: {problem}" for problem in report.problems])
+    _tell(report.notes)
     return 0 if report.ok else 1
+
+
+def _tell(lines: Sequence[str]) -> None:
+    for line in lines[:_SHOWN]:
+        say(line, sys.stderr)
+    if len(lines) > _SHOWN:
+        say(f"and {len(lines) - _SHOWN:,} more like these", sys.stderr)
 
 
 def _to_directory(broker: "Broker", runs: "Runs", options: argparse.Namespace) -> "ExportReport":

@@ -3,11 +3,12 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
 from filebroker.commands import progress
-from filebroker.commands.terminal import CATALOG, add_verb, at_least_one, open_catalog, say
+from filebroker.commands.terminal import CATALOG, add_root_map, add_verb, at_least_one, open_catalog, say
 
 if TYPE_CHECKING:
     from filebroker.faces.broker import Broker
@@ -54,24 +55,10 @@ def add_verbs(verbs: Any) -> None:
     parser.add_argument(
         "--workers", type=at_least_one, metavar="N", help="so many processes (default: by the cores and the work)"
     )
-    parser.add_argument("-n", "--dry-run", action="store_true", help="only tell what would be done")
-    parser.add_argument(
-        "--root-map",
-        type=_mapped,
-        action="append",
-        default=[],
-        metavar="OLD=NEW",
-        help="where the external files of packs are now; can be given several times",
-    )
+    parser.add_argument("--dry-run", action="store_true", help="only tell what would be done")
+    add_root_map(parser)
     parser.add_argument("--copy-files", action="store_true", help="copy the external files to their runs")
     parser.add_argument("--json", action="store_true", help="the report as one JSON object, for programs")
-
-
-def _mapped(text: str) -> tuple[str, str]:
-    old, separator, new = text.partition("=")
-    if not (old and separator and new):
-        raise argparse.ArgumentTypeError(f"{text!r} is not OLD=NEW")
-    return old, new
 
 
 def _import(options: argparse.Namespace) -> int:
@@ -81,7 +68,7 @@ def _import(options: argparse.Namespace) -> int:
 
     broker = _open(options.catalog, options.dry_run)
     report = ImportReport(dry_run=options.dry_run)
-    sources = [_source(source, options.kind) for source in options.sources]
+    sources = [_source(source, options.kind, broker) for source in options.sources]
     try:
         with progress.shown() as tell:
             for source in sources:
@@ -120,16 +107,33 @@ def _open(catalog: str, dry_run: bool) -> "Broker":
         return Broker(catalog)
 
 
-def _source(source: str, kind: str | None) -> Any:
+def _source(source: str, kind: str | None, target: "Broker") -> Any:
     """Give a catalog of filebroker that has a name, and anything else as it is."""
     from filebroker.ground.errors import FilebrokerError
 
     if kind not in (None, "filebroker") or os.path.lexists(os.path.expanduser(source)):
         return source
+    if kind is None and _is_databrokers(source, target):
+        return source
     try:
         return open_catalog(source).runs.catalog
     except FilebrokerError:
         return source  # of databroker, or nothing; the import tells
+
+
+def _is_databrokers(name: str, target: "Broker") -> bool:
+    """Tell whether a name is that of runs of databroker's; it may stand for where they are to go as well."""
+    from filebroker.ground import config
+    from filebroker.ground.errors import FilebrokerError
+    from filebroker.ground.filesystem import Folder
+
+    try:
+        found = config.find(name)
+        if found.store is not None:
+            return True
+        return "metadatastore" in found.content and Folder(found.url).url == target.catalog.folder.url
+    except FilebrokerError:
+        return False
 
 
 def _tell(report: "ImportReport", options: argparse.Namespace) -> None:
@@ -142,6 +146,13 @@ def _tell(report: "ImportReport", options: argparse.Namespace) -> None:
     if len(report.problems) > _SHOWN:
         say(f"  and {len(report.problems) - _SHOWN:,} more; --json tells all")
     if report.root_map and not options.copy_files:
-        say("external files are found with this root map in the configuration of the catalog:")
-        for root, place in report.root_map.items():
-            say(f"  {json.dumps(root)}: {json.dumps(place)}")
+        _tell_root_map(report.root_map, options.catalog)
+
+
+def _tell_root_map(root_map: dict[str, str], catalog: str) -> None:
+    """Print how the catalog is given a name under which its external files are found."""
+    from filebroker.commands.terminal import folder_of
+
+    maps = " ".join(f"--root-map {shlex.quote(f'{root}={place}')}" for root, place in root_map.items())
+    say("external files are found under a name that knows where they are; or import again with --copy-files")
+    say(f"  filebroker config add NAME {shlex.quote(folder_of(catalog).url)} {maps}")

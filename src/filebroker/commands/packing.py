@@ -85,10 +85,16 @@ def add_verbs(verbs: Any) -> None:
 
 
 def _pack(options: argparse.Namespace) -> int:
-    from filebroker.transfer.packs.packing import pack
+    from filebroker.transfer.packs.packing import is_zip, pack
 
     broker, runs = selected(options)
-    given: dict[str, Any] = {"files": options.files, "handlers": broker.handlers, "zip": options.zip}
+    if not len(runs):
+        return _nothing_to_do()
+    given: dict[str, Any] = {
+        "files": options.files,
+        "handlers": broker.handlers,
+        "zip": options.zip or is_zip(options.to),
+    }
     with progress.shown() as tell:
         if not options.dry_run:
             planned = pack(runs, options.to, dry_run=True, progress=tell, **given)
@@ -113,6 +119,8 @@ def _copy(options: argparse.Namespace) -> int:
     from filebroker.transfer.packs.copying import copy_runs
 
     _, runs = selected(options)
+    if not len(runs):
+        return _nothing_to_do()
     target = _target(options.to)
     try:
         with progress.shown() as tell:
@@ -129,13 +137,28 @@ def _target(catalog: str) -> "Broker":
     try:
         return open_catalog(catalog, read_only=False)
     except ConfigNotFound as error:
-        raise ConfigNotFound(f"{error}; to make a new catalog here, write ./{catalog}") from error
+        raise ConfigNotFound(
+            f"{error}; to make a new catalog here, write ./{catalog} (of unpack, the pack comes first)"
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    """Give what a report says with names for the parts of each problem."""
+    if isinstance(value, list | tuple):
+        return value._asdict() if hasattr(value, "_asdict") else [_plain(item) for item in value]
+    return value
+
+
+def _nothing_to_do() -> int:
+    print("no run matches", file=sys.stderr)
+    return 0
 
 
 def _report(report: "CopyReport", options: argparse.Namespace) -> int:
     """Print what came of it, and give the exit status."""
     if options.json:
-        print(json.dumps({**dataclasses.asdict(report), "ok": report.ok}, default=str))
+        fields = {field.name: getattr(report, field.name) for field in dataclasses.fields(report)}
+        print(json.dumps({**{name: _plain(value) for name, value in fields.items()}, "ok": report.ok}, default=str))
         return 0 if report.ok else 1
     say(report.summary())
     for missing in report.missing:

@@ -438,12 +438,12 @@ class Library:
 
     # -- the run directories
 
-    def record(self, path: str, *, sync: bool) -> None:
-        """Put into the ledger how a run is, when it starts and when it stops.
+    def record(self, *paths: str, sync: bool) -> None:
+        """Put into the ledger how a run is, when it starts and when it stops; or of several runs, all at once.
 
         Parameters
         ----------
-        path
+        *paths
             The run's directory.
         sync
             Return only when the entry would survive a power cut.
@@ -454,20 +454,19 @@ class Library:
             The filesystem refused.
         """
         unreadable: dict[str, str] = {}
-        known: dict[str, tuple[int, str]] = {}
-        if path in self._recorded:
-            known = {path: self._recorded[path]}
-        elif not self.is_cold:
+        known = {path: self._recorded[path] for path in paths if path in self._recorded}
+        if len(known) < len(paths) and not self.is_cold:
             with contextlib.suppress(StorageError):  # others keep the manifest; the ledger alone is needed
-                known = self.ask(Manifest.revision_of, path)
-        records = list(read_all(self._folder, [path], known, unreadable))
+                for path in paths:
+                    known = self.ask(Manifest.revision_of, path) | known
+        records = list(read_all(self._folder, paths, known, unreadable))
         self.ledger.append(records, sync=sync)
         self._appended()
         self._report(unreadable)
         for record in records:
-            self._recorded[path] = record.revision, record.state
+            self._recorded[record.path] = record.revision, record.state
             if record.state != "live":
-                del self._recorded[path]
+                del self._recorded[record.path]
 
     def refresh(self) -> Survey:
         """Look through the run directories for runs that were put there, finished or removed by hand."""

@@ -49,9 +49,9 @@ class Store:
         """
         return (
             f"{label} keeps its runs in {self.place} ({self.module}), which filebroker does not read. To move them, "
-            "open both in an environment that has databroker as well, old = databroker.Broker.named(...) and "
-            "new = filebroker.Broker('/data/runs'), copy with old.process(old(), new.insert), and add the line "
-            "'path: /data/runs' to the configuration: filebroker goes by it, and databroker does not mind it"
+            "run 'filebroker import /data/runs NAME', with the name of the configuration, in an environment that has "
+            "databroker as well, and add the line 'path: /data/runs' to the configuration: filebroker goes by it, "
+            "and databroker does not mind it"
         )
 
 

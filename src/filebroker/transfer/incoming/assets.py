@@ -6,7 +6,8 @@ from filebroker.assets.handlers import Handlers
 from filebroker.cataloging.catalog import Catalog
 from filebroker.ground.progress import Progress
 from filebroker.transfer.incoming.reports import ImportProblem, ImportReport
-from filebroker.transfer.packs.assets import assets_of, copy_assets
+from filebroker.transfer.packs.asset_copies import copy_assets
+from filebroker.transfer.packs.assets import assets_of
 from filebroker.transfer.packs.depots import depot_of
 
 

@@ -85,18 +85,27 @@ def items_in_run(run: Any) -> Iterator[Item]:
         for number, pair in enumerate(run.documents(fill=False if is_header else "no"), start=1):
             yield as_item(f"document {number}", pair)
     except Exception as error:  # noqa: BLE001 - databroker raises whatever its database, Intake and its files do
-        if number == 0:  # of a run without streams databroker knows no more than these
-            yield from _ends(run)
-        yield Item(f"after document {number}", why=f"databroker cannot read it any further: {error!r}", torn=True)
+        ends = _ends(run) if number == 0 else []
+        yield from ends
+        if len(ends) < 2:
+            yield Item(f"after document {number}", why=f"databroker cannot read it any further: {error!r}", torn=True)
 
 
-def _ends(run: Any) -> Iterator[Item]:
-    """Give the start document, which is needed to say of which run something is wrong."""
+def _ends(run: Any) -> list[Item]:
+    """Give the start document and, of a run that has no streams, the stop document.
+
+    Of such a run databroker's drivers for MongoDB give no documents.  Any other may be read better another time, and
+    goes on then, because it has not stopped.
+    """
     try:
-        start = run.metadata["start"] if hasattr(run, "metadata") else run.start
+        known = run.metadata if hasattr(run, "metadata") else {"start": run.start, "stop": run.stop}
+        start, stop = known["start"], known.get("stop")
     except Exception:  # noqa: BLE001 - it is told that the run cannot be read
-        return
-    yield as_item("its start document", ("start", start))
+        return []
+    pairs = [("start", start)]
+    if isinstance(stop, Mapping) and stop.get("num_events") == {}:
+        pairs.append(("stop", stop))
+    return [as_item(f"its {pair[0]} document", pair) for pair in pairs]
 
 
 def root_map_of(catalog: Any) -> dict[str, str]:

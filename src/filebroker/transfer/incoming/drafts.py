@@ -66,6 +66,11 @@ class Draft(Recorder):
         """How many documents were recorded."""
         return self._count
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether its stop document has come."""
+        return self._has_stop
+
     def seal(self) -> None:
         """Nothing: what is still to be said of it comes with `finish`."""
 

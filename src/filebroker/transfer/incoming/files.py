@@ -22,6 +22,7 @@ MOST_BYTES = 1 << 30
 _MOST_LINE_BYTES = 1 << 28
 #: A list in a msgpack document has no more items.
 _MOST_ITEMS = 1 << 24
+_END = "the file ends before it"
 _BOM, _SPACE = b"\xef\xbb\xbf", b" \t\r\n"
 _NAMES = frozenset(REQUIRED)
 #: What the first bytes of a msgpack file of pairs are: a list of two, whose first item is a short string.
@@ -186,7 +187,7 @@ def _list(file: BinaryIO) -> Iterator[Item]:
             "", why=f"it is a JSON list of more than {MOST_BYTES:,} bytes; write its documents as lines", torn=True
         )
         return
-    text = data.removeprefix(_BOM).decode(errors="surrogatepass")
+    text, end = _decoded(data)
     decoder, number, position = json.JSONDecoder(), 0, text.index("[") + 1
     while True:
         position = _after_space(text, position)
@@ -197,12 +198,8 @@ def _list(file: BinaryIO) -> Iterator[Item]:
         try:
             value, position = decoder.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
-            is_end = position >= len(text) or getattr(error, "pos", 0) >= len(text.rstrip())
-            why = (
-                "the file ends before it"
-                if is_end
-                else f"it is no JSON, nor can be told where the next begins: {error}"
-            )
+            is_end = position >= len(text) or getattr(error, "pos", 0) >= len(text.rstrip()) or end is not _END
+            why = end if is_end else f"it is no JSON, nor can be told where the next begins: {error}"
             yield Item(where, why=why, torn=True)
             return
         yield as_item(where, value)
@@ -211,6 +208,16 @@ def _list(file: BinaryIO) -> Iterator[Item]:
             position += 1
     if text[position + 1 :].strip():
         yield Item(f"after document {number}", why="something follows the end of the list", torn=True)
+
+
+def _decoded(data: bytes) -> tuple[str, str]:
+    """Give the text of a file as far as it is one, and say why it ends there."""
+    try:
+        return data.removeprefix(_BOM).decode(errors="surrogatepass"), _END
+    except UnicodeDecodeError as error:
+        begin = len(data) - len(data.removeprefix(_BOM))
+        text = data[begin : begin + error.start].decode(errors="surrogatepass")
+        return text, f"the file is no UTF-8 from byte {begin + error.start:,} on"
 
 
 def _after_space(text: str, position: int) -> int:

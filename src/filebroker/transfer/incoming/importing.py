@@ -1,5 +1,6 @@
 """Runs from files, packs, databases and other catalogs, into a catalog."""
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from filebroker.transfer.incoming import databroker as incoming_databroker
 from filebroker.transfer.incoming.assets import copy_external
 from filebroker.transfer.incoming.files import Item, as_item
 from filebroker.transfer.incoming.kinds import KINDS
+from filebroker.transfer.incoming.origins import Origins
 from filebroker.transfer.incoming.reports import ImportProblem, ImportReport
 from filebroker.transfer.incoming.runs import run_items
 from filebroker.transfer.incoming.sources import Unit, Walk
@@ -31,8 +33,9 @@ Path = str | os.PathLike[str]
 
 #: A process imports so many units at once, or so many bytes.
 _CHUNK_UNITS, _CHUNK_BYTES = 64, 16 << 20
-#: So many units, or bytes, are worth the start of processes if nobody says how many.
-_MANY_UNITS, _MANY_BYTES = 300, 64 << 20
+#: So many units, or bytes, are worth the start of processes if nobody says how many: each takes as long to start as
+#: 150 short runs take, or 25 MB, so with two of them less than this is done sooner by one.
+_MANY_UNITS, _MANY_BYTES = 1500, 256 << 20
 _MOST_WORKERS = 8
 #: So many units are found before they are imported, so that it can be told how far it is.
 _AHEAD = 10_000
@@ -97,7 +100,7 @@ def import_runs(
     ReadOnlyCatalog
         The catalog was opened for reading.
     StorageError
-        The filesystem refused.  What was complete is in the catalog.
+        The filesystem refused, or the store of the catalog.  What was complete is there, or safe on this machine.
 
     Examples
     --------
@@ -113,25 +116,40 @@ def import_runs(
         raise InvalidOption(f"kind={kind!r:.80} means nothing; it is one of {', '.join(KINDS)}")
     if workers is not None and workers < 1:
         raise InvalidOption(f"workers={workers!r} means nothing; give 1 or more")
-    job = _Job(_opened(catalog), dry_run, progress, names_external=copy_files)
-    paths = _paths(source)
-    if paths is not None:
-        units = job.found(chain.from_iterable(job.units(path, kind, dict(root_map or {})) for path in paths))
-        job.do(units, workers, client)
-    else:
-        job.do_here(_sources(source, kind))
-    if copy_files and not dry_run:
-        copy_external(job.catalog, job.report, dict(root_map or {}), progress)
+    with _opened(catalog) as target:
+        job = _Job(target, dry_run, progress, names_external=copy_files)
+        _run(job, source, kind, dict(root_map or {}), workers, client)
+        if not dry_run:
+            job.origins.carry(target)
+            if copy_files:
+                copy_external(target, job.report, dict(root_map or {}), progress)
+            target.flush()
     return job.report
 
 
-def _opened(catalog: Any) -> Catalog:
+def _run(
+    job: "_Job", source: Any, kind: str | None, root_map: dict[str, str], workers: int | None, client: "Client | None"
+) -> None:
+    """Import a source."""
+    paths = _paths(source)
+    if paths is None:
+        job.do_here(_sources(source, kind, job.origins))
+    else:
+        units = job.found(chain.from_iterable(job.units(path, kind, root_map) for path in paths))
+        job.do(units, workers, client)
+
+
+@contextlib.contextmanager
+def _opened(catalog: Any) -> Iterator[Catalog]:
+    """Give a catalog, and close it if it was opened for that."""
     if isinstance(catalog, str | os.PathLike):
-        return Catalog(catalog)
+        with contextlib.closing(Catalog(catalog)) as opened:
+            yield opened
+        return
     found = getattr(catalog, "catalog", catalog)
     if not isinstance(found, Catalog):
         raise InvalidOption(f"{catalog!r:.80} is no catalog; give one, a broker, or a path")
-    return found
+    yield found
 
 
 def _paths(source: Any) -> list[str] | None:
@@ -143,11 +161,12 @@ def _paths(source: Any) -> list[str] | None:
     return None
 
 
-def _sources(source: Any, kind: str | None) -> Iterator[tuple[str, Iterable[Item]]]:
+def _sources(source: Any, kind: str | None, origins: Origins) -> Iterator[tuple[str, Iterable[Item]]]:
     """Give what is to be imported of a source that is an object, each part with what it is called."""
     runs = getattr(source, "runs", getattr(source, "run", source))
     if isinstance(runs, Runs | Run):
         for run in [runs] if isinstance(runs, Run) else runs:
+            origins.add(run.files.folder, run.directory)
             yield run.uid, run_items(run.files)
     elif kind == "databroker" or type(source).__module__.partition(".")[0] in ("databroker", "intake"):
         yield from _of_databroker(source)
@@ -179,6 +198,7 @@ class _Job:
     def __init__(self, catalog: Catalog, dry_run: bool, progress: Progress, *, names_external: bool) -> None:
         self.report = ImportReport(dry_run=dry_run)
         self.catalog, self._progress = catalog, progress
+        self.origins = Origins()
         self._setup = Setup(catalog.folder.url, dry_run, names_external)
         self._found = self._done = 0
 
@@ -211,6 +231,9 @@ class _Job:
         while True:
             while len(ahead) < _AHEAD // 2 and (more := list(islice(units, _AHEAD))):
                 ahead.extend(more)
+                for unit in more:
+                    if unit.kind == "run":
+                        self.origins.add(unit.path, unit.inner)
                 self._found += len(more)
             if not ahead:
                 return
@@ -260,6 +283,7 @@ class _Job:
         def work(importer: Importer) -> None:
             for place, items in sources:
                 self.report.add(importer.take_source(items, place))
+            self.report.add(importer.finish())
 
         self._with_importer(work)
 

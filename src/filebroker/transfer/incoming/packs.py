@@ -6,6 +6,7 @@ are; whoever reads the runs gives that root map.
 
 import os
 import re
+import shlex
 from collections.abc import Mapping
 
 from filebroker.assets.places import moved
@@ -83,13 +84,19 @@ def _recorded_map(directory: str, report: ImportReport) -> dict[str, str]:
 
 def _check_manifest(directory: str, name: str, root_map: Mapping[str, str], report: ImportReport) -> None:
     manifest = os.path.join(directory, name)
+    missing: list[str] = []
     try:
         with open(manifest, encoding="utf-8", errors="surrogateescape") as file:
             for number, line in enumerate(file, start=1):
                 listed = line.rstrip("\n")
                 path = moved(os.path.normpath(os.path.join(directory, listed)), root_map)[0]
                 if listed and not os.path.exists(path):
-                    why = f"the external file {path} is missing; if it was moved, say so with a root map"
+                    missing.append(os.path.dirname(path))
+                    why = f"the external file {path} is missing"
                     report.problems.append(ImportProblem(manifest, f"line {number}", "", "", why))
     except OSError as error:
         report.problems.append(ImportProblem(manifest, "", "", "", f"it cannot be read: {error.strerror or error}"))
+    if missing:
+        place = os.path.commonpath(missing)
+        why = f"if its external files were moved, say where to with --root-map {shlex.quote(place)}=NEW"
+        report.problems.append(ImportProblem(manifest, "", "", "", why))

@@ -64,6 +64,8 @@ class ImportReport:
         Files that were read.
     passed_over : int
         Files that hold no documents.
+    trashed : int
+        Runs that are in the trash of the catalog that they would come from, and were left there.
     foreign : list of str
         The first of these, with what they are.
     root_map : dict
@@ -88,6 +90,7 @@ class ImportReport:
     documents: int = 0
     files: int = 0
     passed_over: int = 0
+    trashed: int = 0
     foreign: list[str] = field(default_factory=list)
     root_map: dict[str, str] = field(default_factory=dict)
     external: list[str] = field(default_factory=list)
@@ -121,8 +124,9 @@ class ImportReport:
         parts = [taken, f"{self.known:,} known before"]
         parts += [f"{self.incomplete:,} without a stop document"] * bool(self.incomplete)
         parts += [f"{_runs(self.refused)} refused"] * bool(self.refused)
+        parts += [f"{self.trashed:,} left in the trash"] * bool(self.trashed)
         parts += [f"{self.passed_over:,} other files passed over"] * bool(self.passed_over)
-        parts += [f"{len(self.problems):,} problems"] * bool(self.problems)
+        parts += [f"{len(self.problems):,} problem{'s' * (len(self.problems) > 1)}"] * bool(self.problems)
         return ", ".join(parts)
 
     def __str__(self) -> str:
@@ -156,7 +160,7 @@ class ImportReport:
         >>> report.taken
         3
         """
-        for name in ("taken", "known", "incomplete", "refused", "documents", "files", "passed_over"):
+        for name in ("taken", "known", "incomplete", "refused", "documents", "files", "passed_over", "trashed"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.foreign = (self.foreign + other.foreign)[:MOST_FOREIGN]
         self.external += other.external

@@ -278,28 +278,6 @@ class Sorter:
             arrival.damage.append(str(ImportProblem(os.path.basename(self._place), item.where, document, "", why)))
 
 
-def take_run(run: RunFiles, target: Target, place: str, report: ImportReport) -> None:
-    """Take a run of another catalog.
-
-    Parameters
-    ----------
-    run
-        The run.
-    target
-        Where it goes.
-    place
-        What it is called in messages.
-    report
-        What happens is noted there.
-
-    Raises
-    ------
-    StorageError
-        The filesystem refused.
-    """
-    Sorter(target, place, report).take(run_items(run))
-
-
 def run_items(run: RunFiles) -> Iterator[Item]:
     """Give the documents of a run of another catalog, and at last what is damaged of it."""
     number = 0

@@ -10,9 +10,13 @@ from filebroker.storing import layout
 from filebroker.transfer.incoming import packs as incoming_packs
 from filebroker.transfer.incoming.files import kind_of
 from filebroker.transfer.incoming.reports import MOST_FOREIGN, ImportProblem, ImportReport
+from filebroker.transfer.packs.annotations import discarded_in
+from filebroker.transfer.packs.depots import depot_of
 
 #: Files of these names are meant to hold documents: one that does not is no stranger, but damaged.
 _SUFFIXES = (".jsonl", ".msgpack")
+#: So deep below a source directories are looked into.
+_MAX_DEPTH = 64
 
 
 class Unit(NamedTuple):
@@ -60,6 +64,7 @@ class Walk:
         self._report, self._kind, self._root_map = report, kind, root_map
         self._omit = None if omit is None else os.path.realpath(omit)
         self._visited: set[tuple[int, int]] = set()
+        self._depth = 0
 
     def units(self, source: str) -> Iterator[Unit]:
         """Give the units of a file or directory.
@@ -70,7 +75,7 @@ class Walk:
             Its local path.
         """
         if os.path.isdir(source):
-            yield from self._below(source)
+            yield from self._guarded(source)
             return
         unit = self._unit(source, is_named=True)
         if unit is not None:
@@ -82,19 +87,29 @@ class Walk:
             return  # a link that leads back
         self._visited.add((status.st_dev, status.st_ino))
         if os.path.exists(os.path.join(directory, layout.MARKER)) or self._kind == "filebroker":
-            yield from runs_of(directory)
+            yield from self._of_catalog(directory)
             return
         is_pack = incoming_packs.is_pack(directory) and self._kind in (None, "pack")
         if is_pack:
             incoming_packs.look_at(directory, self._root_map, self._report)
         yield from self._within(directory, is_pack=is_pack)
 
+    def _of_catalog(self, directory: str) -> Iterator[Unit]:
+        """Give the runs of another catalog, but for those in its trash."""
+        folder = Folder(directory)
+        trash = discarded_in(depot_of(folder))
+        for run in Inventory(folder):
+            if run in trash:
+                self._report.trashed += 1
+            else:
+                yield Unit("run", folder.url, run, 0)
+
     def _within(self, directory: str, *, is_pack: bool) -> Iterator[Unit]:
         inner: list[str] = []
         for entry in self._listed(directory, lambda: os.scandir(directory)):
             if is_pack and incoming_packs.is_of_pack(entry.name):
                 continue
-            if entry.is_dir():
+            if os.path.isdir(entry.path):
                 inner.append(entry.path)
             elif (unit := self._unit(entry.path, is_named=False)) is not None:
                 yield unit
@@ -105,10 +120,16 @@ class Walk:
                 yield from self._guarded(path)
 
     def _guarded(self, directory: str) -> Iterator[Unit]:
+        if self._depth == _MAX_DEPTH:
+            self._refuse(directory, f"it is {_MAX_DEPTH} directories deep, and is not looked into; name it as a source")
+            return
+        self._depth += 1
         try:
             yield from self._below(directory)
         except OSError as error:
             self._refuse(directory, f"it cannot be listed: {error.strerror or error}")
+        finally:
+            self._depth -= 1
 
     def _listed(self, directory: str, scan: Callable[[], "os._ScandirIterator[str]"]) -> Iterator["os.DirEntry[str]"]:
         try:
@@ -145,23 +166,8 @@ class Walk:
 
 
 def _holds_run(directory: str) -> bool:
-    names = os.listdir(directory)
+    try:
+        names = os.listdir(directory)
+    except OSError:  # it is told when its runs are looked for
+        return False
     return layout.DOCUMENTS in names or any(map(layout.segment_of, names))
-
-
-def runs_of(url: str) -> Iterator[Unit]:
-    """Give the runs of another catalog.
-
-    Parameters
-    ----------
-    url
-        Its local directory.
-
-    Raises
-    ------
-    FilebrokerError
-        It cannot be read.
-    """
-    folder = Folder(url)
-    for directory in Inventory(folder):
-        yield Unit("run", folder.url, directory, 0)

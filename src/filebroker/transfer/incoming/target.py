@@ -6,25 +6,26 @@ from before it is moved until it is in the ledger; if this process dies in betwe
 puts it there.
 """
 
-import contextlib
+import errno
 import os
 import socket
 import tempfile
 import time
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from filebroker.cataloging.catalog import Catalog
+from filebroker.cataloging.receiving import Receiver, root_of
 from filebroker.finding.manifest import Manifest
 from filebroker.finding.records import Record, record_of
 from filebroker.ground import codec, filesystem
-from filebroker.ground.errors import DamagedRun, DuplicateDocument, StorageError
+from filebroker.ground.errors import DamagedRun, DuplicateDocument, NothingRecorded, StorageError
 from filebroker.ground.filesystem import Folder
 from filebroker.ground.locks import FileLock
 from filebroker.storing import layout
 from filebroker.storing.run_files import RunFiles
+from filebroker.transfer.incoming.asides import Aside, drop, sweep, telling
 from filebroker.transfer.incoming.comparison import difference
 from filebroker.transfer.incoming.drafts import Draft, make_lasting, move_over, remove_tree
 
@@ -32,7 +33,6 @@ from filebroker.transfer.incoming.drafts import Draft, make_lasting, move_over, 
 _ANNOUNCED_AT_ONCE = 64
 #: So long it is waited for somebody else who imports the same run, and so long between two looks.
 _PATIENCE_SECONDS, _PAUSE_SECONDS = 60.0, 0.02
-_ASIDE, _LOCK = "import-", ".lock"
 
 
 class Reception(NamedTuple):
@@ -59,17 +59,27 @@ class Target:
         The catalog.
     dry_run
         Change nothing, and say what would become of each run.
+
+    Raises
+    ------
+    ReadOnlyCatalog
+        It was opened for reading.
+    StorageError
+        The filesystem refused.
     """
 
     def __init__(self, catalog: Catalog, *, dry_run: bool = False) -> None:
         self.catalog, self._dry_run = catalog, dry_run
-        self._root = catalog._root
-        self._aside: tuple[str, FileLock] | None = None
+        self._root = root_of(catalog)
+        self._receiver = None if dry_run else Receiver(catalog)
+        self._aside: Aside | None = None
         # Runs that are still aside, and runs in their place that are not in the ledger yet, with their locks.
         self._ready: dict[str, tuple[FileLock, Draft]] = {}
         self._moved: list[tuple[FileLock | None, Record]] = []
         # Whether what is to be announced could not be, wholly or in part: the next opening of the catalog does it.
         self._is_stuck = False
+        # What became of runs that were to be taken, and that somebody else was faster with.
+        self.overtaken: list[tuple[Draft, Reception]] = []
         # Of a dry run, those that would be taken.
         self._seen: set[str] = set()
 
@@ -77,24 +87,12 @@ class Target:
     def aside(self) -> str:
         """A directory of this object's own on the disk of the catalog."""
         if self._aside is None:
-            self._aside = self._make_aside()
-        return self._aside[0]
-
-    def _make_aside(self) -> tuple[str, FileLock]:
-        folder = os.path.join(self._root, layout.LIVE)
-        if self._dry_run:
-            folder = tempfile.mkdtemp(prefix="filebroker-import-")
-        with _telling(self._root):
-            os.makedirs(folder, exist_ok=True)
-            lock = FileLock(os.path.join(folder, f"{_ASIDE}{uuid.uuid4().hex[:8]}{_LOCK}"))
-            try:
-                if not lock.acquire():
-                    return self._make_aside()  # who sweeps up was faster
-                os.mkdir(_aside_of(lock.path))
-            except BaseException:
-                _drop(lock)
-                raise
-        return _aside_of(lock.path), lock
+            folder = os.path.join(self._root, layout.LIVE)
+            if self._dry_run:
+                folder = tempfile.mkdtemp(prefix="filebroker-import-")
+            with telling(self._root):
+                self._aside = Aside(folder)
+        return self._aside.path
 
     def recorded(self, start: Mapping[str, Any]) -> RunFiles | None:
         """Give the run that is where one of this start document would be, if it can be read.
@@ -133,18 +131,21 @@ class Target:
             lock = self._lock(draft)
         except DuplicateDocument as error:
             return Reception("refused", str(error))
-        is_kept = False
+        is_kept, was_there = False, lock.size > 0
         try:
-            found = self._find(draft)
-            reception = self._judge(draft, found)
-            if reception.outcome == "taken" and found is None:
-                self._ready[draft.uid] = lock, draft
+            reception, found = self._look(draft)
+            if reception.outcome == "taken":
+                with telling(self._root):
+                    lock.write(_owner(draft.name, lock.inode))
+                if found is None:
+                    self._ready[draft.uid] = lock, draft
                 is_kept = True
-            elif reception.outcome == "taken" and found is not None:
-                is_kept = True
-                self._replace(found.directory, draft, lock)
+                if found is not None:
+                    self._replace(found.directory, draft, lock)
         finally:
-            if not is_kept:
+            if was_there and not is_kept:
+                lock.release()  # it is of somebody who died, or lives elsewhere; who seals that run needs it
+            elif not is_kept:
                 lock.remove()
         if len(self._ready) + len(self._moved) >= _ANNOUNCED_AT_ONCE:
             self.announce()
@@ -153,9 +154,8 @@ class Target:
     def _replace(self, directory: str, draft: Draft, lock: FileLock) -> None:
         """Put a run in the place of one that lacks some of its documents."""
         try:
-            with _telling(self._root):
+            with telling(self._root):
                 move_over(draft.directory, os.path.join(self._root, directory))
-            self.catalog._shelf.forget(directory)
             self._moved.append((lock, self._record(directory)))
         except BaseException:
             lock.release()  # its file stays: the next opening of the catalog looks at the run
@@ -175,27 +175,35 @@ class Target:
 
     def _foresee(self, draft: Draft) -> Reception:
         try:
-            reception = Reception("known") if draft.uid in self._seen else self._judge(draft, self._find(draft))
+            reception = Reception("known") if draft.uid in self._seen else self._look(draft)[0]
         finally:
             draft.discard()
         if reception.outcome == "taken":
             self._seen.add(draft.uid)
         return reception
 
-    def _find(self, draft: Draft) -> RunFiles | None:
-        """Give the run of a draft's uid, if there is one.
+    def _look(self, draft: Draft) -> tuple[Reception, RunFiles | None]:
+        """Say what is to become of a run, and give the one that is there.
 
         Raises
         ------
         DamagedRun
-            It cannot be read.
+            That cannot be read.
         """
         run = self.catalog.of_uid(draft.uid)
-        if run is not None:
-            return RunFiles(Folder(self._root), run.directory) if self._is_here(run.directory) else run.files
-        if self._is_here(draft.name):
-            return RunFiles(Folder(self._root), draft.name)
-        return None
+        directory = draft.name if run is None else run.directory
+        if not self._is_here(directory):
+            found = None if run is None else run.files
+            return self._judge(draft, found), found
+        place = os.path.join(self._root, directory)
+        try:
+            found = RunFiles(Folder(self._root), directory)
+        except NothingRecorded:
+            if not os.listdir(place):
+                return self._judge(draft, None), None
+            why = f"something of it is in {place} without its documents: a copy goes on, or was cut short"
+            return Reception("refused", f"{why}; repeat the copy, or remove that directory"), None
+        return self._judge(draft, found), found
 
     def _is_here(self, directory: str) -> bool:
         return os.path.isdir(os.path.join(self._root, directory))
@@ -213,7 +221,7 @@ class Target:
         verdict, extra = difference(draft.files, found)
         if verdict == "same":
             return Reception("known")
-        if verdict == "more" and found.state == "interrupted" and self._is_here(found.directory):
+        if verdict == "more" and (found.state == "interrupted" or found.losses) and self._is_here(found.directory):
             return Reception("taken")
         if verdict == "more":
             verdict = f"{extra} of its documents are not recorded, and the recorded one is complete"
@@ -238,9 +246,8 @@ class Target:
         while True:
             lock = FileLock(path)
             try:
-                with _telling(self._root):
+                with telling(self._root):
                     if lock.acquire():
-                        lock.write(_owner(draft.name, lock.inode))
                         return lock
             except BaseException:  # an interrupt as well as a full disk
                 lock.release()
@@ -265,27 +272,45 @@ class Target:
         StorageError
             The filesystem refused; the next opening of the catalog announces what was moved.
         """
-        if not self._ready and not self._moved:
+        if self._receiver is None or not (self._ready or self._moved):
             return
         self._is_stuck = True
-        with _telling(self._root):
+        with telling(self._root):
             make_lasting([draft.directory for _, draft in self._ready.values()])
             for lock, draft in list(self._ready.values()):
-                place = os.path.join(self._root, draft.name)
-                filesystem.make_directory(os.path.dirname(place))
-                os.rename(draft.directory, place)
-                self._moved.append((lock, self._record(draft.name)))
+                reception = self._place(draft)
+                if reception.outcome == "taken":
+                    self._moved.append((lock, self._record(draft.name)))
+                else:
+                    self.overtaken.append((draft, reception))
+                    draft.discard()
+                    drop(lock)
                 del self._ready[draft.uid]
         for directory in {os.path.dirname(record.path) for _, record in self._moved}:
             filesystem.sync_path(self._root, os.path.join(self._root, directory))
-        self.catalog.library.ledger.append([record for _, record in self._moved], sync=True)
+        self._receiver.enter([record for _, record in self._moved])
         while self._moved:
             held, _ = self._moved[-1]
             if held is not None:
-                _drop(held)
+                drop(held)
             self._moved.pop()
         self._is_stuck = False
-        self.catalog._send()
+        self._receiver.send()
+
+    def _place(self, draft: Draft) -> Reception:
+        """Move a run to its place, unless somebody else put it there in the meantime."""
+        place = os.path.join(self._root, draft.name)
+        filesystem.make_directory(os.path.dirname(place))
+        try:
+            os.rename(draft.directory, place)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            reception = self._look(draft)[0]
+            if reception.outcome == "taken":
+                return Reception("refused", f"a part of it came to {place} in the meantime; import it again")
+            return reception
+        return Reception("taken")
 
     def close(self) -> None:
         """Put what was moved into the ledger, and remove what is aside."""
@@ -298,25 +323,10 @@ class Target:
                     lock.release()
             self._ready, self._moved = {}, []
             if self._aside is not None:
-                path, lock = self._aside
-                self._aside = None
-                try:
-                    remove_tree(os.path.dirname(path) if self._dry_run else path)
-                finally:
-                    _drop(lock)
-
-
-@contextlib.contextmanager
-def _telling(root: str) -> Iterator[None]:
-    """Give what the filesystem refuses as a `StorageError`."""
-    try:
-        yield
-    except StorageError:
-        raise
-    except OSError as error:
-        raise StorageError(
-            error.errno, f"cannot move a run to its place in {root}: {error.strerror or error}"
-        ) from error
+                aside, self._aside = self._aside, None
+                aside.remove()
+                if self._dry_run:
+                    remove_tree(os.path.dirname(aside.path))
 
 
 def prepare(catalog: Catalog) -> None:
@@ -334,39 +344,8 @@ def prepare(catalog: Catalog) -> None:
     StorageError
         The filesystem refused.
     """
-    catalog._start_recording()._begin_catalog()
-    folder = os.path.join(catalog._root, layout.LIVE)
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    for name in names:
-        stem, ending = os.path.splitext(name)
-        if name.startswith(_ASIDE) and ending in (_LOCK, ".tmp") and (ending == _LOCK or stem + _LOCK not in names):
-            with contextlib.suppress(OSError):  # somebody else's
-                _sweep(os.path.join(folder, stem + _LOCK))
-
-
-def _sweep(path: str) -> None:
-    """Remove what an import left behind that died; the lock is made before its directory, and removed after it."""
-    lock = FileLock(path)
-    try:
-        if lock.acquire():
-            remove_tree(_aside_of(path))
-            lock.remove()
-    finally:
-        lock.release()
-
-
-def _drop(lock: FileLock) -> None:
-    """Let a lock go, and remove its file if that is possible."""
-    try:
-        with contextlib.suppress(OSError):
-            lock.remove()
-    finally:
-        lock.release()
-
-
-def _aside_of(lock: str) -> str:
-    """Give the directory that a lock is for."""
-    return f"{lock.removesuffix(_LOCK)}.tmp"
+    Receiver(catalog)
+    sweep(os.path.join(root_of(catalog), layout.LIVE))
 
 
 def _owner(directory: str, inode: int) -> bytes:

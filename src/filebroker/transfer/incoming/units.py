@@ -9,7 +9,7 @@ from filebroker.ground.filesystem import Folder
 from filebroker.storing.run_files import RunFiles
 from filebroker.transfer.incoming import databroker as incoming_databroker, files as incoming_files
 from filebroker.transfer.incoming.files import Item
-from filebroker.transfer.incoming.reports import ImportReport
+from filebroker.transfer.incoming.reports import ImportProblem, ImportReport
 from filebroker.transfer.incoming.runs import Sorter, run_items
 from filebroker.transfer.incoming.sources import Unit
 from filebroker.transfer.incoming.target import Target
@@ -69,8 +69,36 @@ class Importer:
         """
         report = ImportReport(dry_run=self._dry_run)
         for unit in units:
-            report.add(self.take_source(_items(unit), unit.place))
+            try:
+                report.add(self.take_source(_items(unit), unit.place))
+            except FilebrokerError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a file does, the others are taken
+                report.problems.append(ImportProblem(unit.place, "", "", "", f"it cannot be read: {error!r:.300}"))
+        report.add(self.finish())
+        return report
+
+    def finish(self) -> ImportReport:
+        """Put everything in its place, and report what turned out otherwise then.
+
+        Raises
+        ------
+        StorageError
+            The filesystem refused.
+        """
         self._target.announce()
+        report = ImportReport(dry_run=self._dry_run)
+        while self._target.overtaken:
+            draft, reception = self._target.overtaken.pop()
+            report.taken -= 1
+            report.documents -= draft.documents
+            report.incomplete -= not draft.is_complete
+            report.known += reception.outcome == "known"
+            report.refused += reception.outcome == "refused"
+            if reception.why:
+                report.problems.append(
+                    ImportProblem(draft.name, "", f"run {draft.uid!r:.80}", draft.uid, reception.why)
+                )
         return report
 
     def take_source(self, items: Iterable[Item], place: str) -> ImportReport:

@@ -181,7 +181,8 @@ class _Worker:
 
 def _environment() -> dict[str, str]:
     """Give the environment of a process that finds this package, however it was found here."""
-    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    package = sys.modules[__name__.partition(".")[0]]
+    here = os.path.dirname(os.path.dirname(os.path.abspath(str(package.__file__))))
     known = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": here if not known else f"{here}{os.pathsep}{known}"}
 

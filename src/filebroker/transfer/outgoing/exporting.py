@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from os import PathLike
+from os import PathLike, fspath
 from types import ModuleType
 from typing import Any, BinaryIO, Literal, get_args
 
@@ -13,9 +13,10 @@ from filebroker.assets.handlers import Handlers
 from filebroker.cataloging.run import Run
 from filebroker.cataloging.runs import Runs
 from filebroker.cataloging.table_columns import names_of
-from filebroker.ground.errors import DamagedRunWarning, FilebrokerError, InvalidKey, InvalidOption, UnknownStream
+from filebroker.ground.errors import DamagedRunWarning, FilebrokerError, InvalidOption, UnknownStream
 from filebroker.ground.packages import need
 from filebroker.ground.progress import Progress, silent
+from filebroker.transfer.chosen import checked, handlers_of, runs_of
 from filebroker.transfer.outgoing import csv_tables, jsonl, names
 from filebroker.transfer.outgoing.copies import Copies
 from filebroker.transfer.outgoing.job import ExportProblem, Images, Job
@@ -166,12 +167,14 @@ def export_runs(
     0        1   -1.0  0.606531
     1        2   -0.8  0.726149
     """
+    if not fspath(target):
+        raise InvalidOption("the name of the directory is empty; '.' is this one")
     module = _writer(format, images)
     names.check_template(file_name)
     goal = Target(target, overwrite)
     report = ExportReport(files=goal.written)
     asked = _listed("streams", streams), _listed("fields", fields)
-    known = handlers or _handlers_of(runs) or Handlers()
+    known = handlers or handlers_of(runs) or Handlers()
     given = _Runs(runs, report)
     stems = _Stems(file_name)
     for number, run in enumerate(given, 1):
@@ -283,8 +286,7 @@ class _Runs:
 
     def __init__(self, runs: Any, report: ExportReport) -> None:
         self._report = report
-        runs = getattr(runs, "runs", runs)  # a broker, or the result of a search there
-        self._runs: Any = [runs] if isinstance(_run_of(runs), Run) else runs
+        self._runs = runs_of(runs)
         #: How many runs there are, 0 if that is not known.
         self.count = len(self._runs) if isinstance(self._runs, Runs | Sequence) else 0
 
@@ -296,9 +298,7 @@ class _Runs:
                 item = next(given, None)
             if item is None:
                 break
-            run = _run_of(item)
-            if not isinstance(run, Run):
-                raise InvalidKey(f"{item!r:.100} is no run; give runs, headers, or the result of a search")
+            run = checked(item)
             seen.add(run.uid)
             yield run
         if isinstance(self._runs, Runs) and len(seen) < self.count:
@@ -312,22 +312,6 @@ class _Runs:
             if uid not in seen and not any(path in why for why in told) and runs.of_uid(uid) is None:
                 why = f"it is listed, and cannot be opened in {path}; filebroker verify tells more"
                 self._report.problems.append(ExportProblem(uid, "", why))
-
-
-def _handlers_of(runs: Any) -> Handlers | None:
-    """Give the handlers of the broker that headers are of; of several, those of the first."""
-    known = getattr(runs, "handlers", None)
-    if known is None and hasattr(runs, "runs"):  # the result of a search
-        runs = next(iter(runs), None)
-    if isinstance(runs, Sequence) and runs:
-        runs = runs[0]
-    known = known or getattr(getattr(runs, "db", None), "handlers", None)
-    return known if isinstance(known, Handlers) else None
-
-
-def _run_of(item: Any) -> Any:
-    """Give the run of a header."""
-    return item if isinstance(item, Run | Runs) else getattr(item, "run", item)
 
 
 @contextlib.contextmanager

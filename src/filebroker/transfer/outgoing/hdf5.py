@@ -1,7 +1,9 @@
 """Values of documents as datasets of HDF5: names, text, numbers, and columns that grow."""
 
+import contextlib
+import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,67 @@ def text_of(value: Any) -> str:
     'a\\x00b'
     """
     return str(encodable(str(value))).replace("\x00", "\\x00")
+
+
+class _Disk(io.FileIO):
+    """A file that is written, and from the first failure on only pretends to be.
+
+    HDF5 brings to the disk what it kept in memory when objects are closed.  Where it cannot, the process dies.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "w+")
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        done = 0
+        try:
+            while self.error is None and done < len(view):
+                done += super().write(view[done:])
+        except OSError as error:
+            self.error = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            if self.error is None:
+                super().truncate(size)
+        except OSError as error:
+            self.error = error
+        return size or 0
+
+    def check(self) -> None:
+        """Raise what went wrong."""
+        if self.error is not None:
+            raise self.error
+
+
+@contextlib.contextmanager
+def new_file(path: str) -> Iterator[tuple[Any, Callable[[], None]]]:
+    """Make an HDF5 file.
+
+    Parameters
+    ----------
+    path
+        Where it shall be.
+
+    Yields
+    ------
+    tuple
+        The file, and what raises an `OSError` if nothing that is written arrives any more.
+
+    Raises
+    ------
+    OSError
+        The filesystem refused.
+    """
+    with _Disk(path) as disk:
+        try:
+            with need("h5py").File(disk, "w", track_order=True) as file:
+                yield file, disk.check
+        finally:
+            disk.check()  # which is the cause of whatever HDF5 made of it
 
 
 def set_attributes(item: Any, attributes: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Runs as NeXus: HDF5 files that h5web, silx and others plot without being told how."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from filebroker.ground import codec
 from filebroker.ground.documents import Document, mapping_or_empty
 from filebroker.ground.packages import need
-from filebroker.transfer.outgoing.hdf5 import nexus_name, put_value, set_attributes, text_of
+from filebroker.transfer.outgoing.hdf5 import new_file, nexus_name, put_value, set_attributes, text_of
 from filebroker.transfer.outgoing.hints import devices, hinted_fields, scanned_fields, texts
 from filebroker.transfer.outgoing.job import Job
 from filebroker.transfer.outgoing.nexus_streams import NexusStream
@@ -37,11 +37,10 @@ def write(job: Job) -> None:
     The file has one NXentry.  In it is an NXdata for each stream, with all its fields; an NXinstrument with the
     devices and their configuration; and an NXcollection ``bluesky`` with the documents.
     """
-    h5py = need("h5py")
     name = job.file_name(".nxs")
-    with job.target.path(name) as path, h5py.File(path, "w", track_order=True) as file:
+    with job.target.path(name) as path, new_file(path) as (file, check):
         _write_root(file, name)
-        _NexusEntry(job, _group(file, "entry", "NXentry")).write()
+        _NexusEntry(job, _group(file, "entry", "NXentry"), check).write()
 
 
 def _write_root(file: Any, name: str) -> None:
@@ -65,10 +64,12 @@ class _NexusEntry:
         The run.
     group
         The group of the entry.
+    check
+        Raises an `OSError` if nothing that is written arrives any more.
     """
 
-    def __init__(self, job: Job, group: Any) -> None:
-        self._job, self._group = job, group
+    def __init__(self, job: Job, group: Any, check: Callable[[], None]) -> None:
+        self._job, self._group, self._check = job, group, check
         self._start, self._stop = job.run.start, job.run.stop
         self._streams: list[NexusStream] = []
 
@@ -79,7 +80,7 @@ class _NexusEntry:
             name = nexus_name(stream.name, (*_GROUPS, *_FIELDS, *self._group))
             group = _group(self._group, name, "NXdata")
             set_attributes(group, {"stream": stream.name if stream.name != name else None})
-            written = NexusStream(self._job, stream, group)
+            written = NexusStream(self._job, stream, group, self._check)
             self._streams.append(written)
             written.write()
             if "signal" in group.attrs and "default" not in self._group.attrs:

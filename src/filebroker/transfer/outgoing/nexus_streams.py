@@ -1,6 +1,6 @@
 """One stream of a run as a group of a NeXus file: NXdata with all fields, and what of them is to be plotted."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ class NexusStream:
         The stream.
     group
         The group of the file that has it.
+    check
+        Raises an `OSError` if nothing that is written arrives any more.
 
     Attributes
     ----------
@@ -38,8 +40,8 @@ class NexusStream:
         The dataset of each data key.
     """
 
-    def __init__(self, job: Job, stream: Stream, group: Any) -> None:
-        self._job, self.stream, self.group = job, stream, group
+    def __init__(self, job: Job, stream: Stream, group: Any, check: Callable[[], None]) -> None:
+        self._job, self.stream, self.group, self._check = job, stream, group, check
         self._rows = StreamRows(job, stream)
         self.fields: dict[str, GrowingDataset] = {}
         self._declared = {
@@ -73,6 +75,7 @@ class NexusStream:
             own["time"].write(first, np.asarray(times, "float64") - began)
             for column in data:
                 self.fields[column.key].write(first, _values(frame, column.name))
+            self._check()
             self._job.progress("rows", first + len(frame), self._rows.count)
 
     def _kinds(self) -> dict[str, CellKind]:
@@ -117,6 +120,7 @@ class NexusStream:
         for row, value in enumerate(self._rows.values(key, 0, count)):
             if value is not None:
                 self._write_one(key, dataset, kind, row, np.asarray(value))
+            self._check()
             self._job.progress(f"values of {key}", row + 1, count)
         dataset.extend(count)
 
@@ -144,13 +148,15 @@ class NexusStream:
         moved = [key for keys in scanned for key in keys]
         signals = self._signals(moved)
         set_attributes(self.group, {"title": f"{self.stream.name} of run {self._job.run.uid}"})
-        if not signals:
+        if not signals or not len(self.fields[signals[0]].data):
             self.group.attrs["NX_class"] = "NXcollection"  # an NXdata has to have a signal
             return
         first = self.fields[signals[0]].data
         # Of one line of values over two motors, NeXus makes points in a plane.
         shown = axes if len(axes) == 2 and first.ndim == 1 else axes[:1]
         names = [self._name(key) for key in shown] or ["time"]
+        if first.ndim == 2 and not self._moves_one_way(names[0]):
+            names = ["."]  # a picture has its rows in the order of the axis, evenly
         others = [key for key in signals[1:] if self.fields[key].data.shape == first.shape]
         set_attributes(
             self.group,
@@ -171,6 +177,10 @@ class NexusStream:
 
     def _is_line(self, key: str) -> bool:
         return key in self.fields and self.fields[key].is_number and self.fields[key].data.ndim == 1
+
+    def _moves_one_way(self, name: str) -> bool:
+        steps = np.diff(np.asarray(self.group[name], "float64"))
+        return bool(np.all(steps > 0) or np.all(steps < 0))
 
     def _name(self, key: str) -> str:
         return str(self.fields[key].data.name).rpartition("/")[2]

@@ -1,5 +1,6 @@
 """Runs as scans of SPEC, whose text files many programs for diffraction read."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -23,7 +24,7 @@ _NUMBERS = ("float64", "int64", "Int64", "boolean")
 #: So many names, or positions, are in one line of a header.
 _IN_LINE = 8
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f]+")
-_BASELINE = "baseline"
+_BASELINE, _MISSING = "baseline", "nan"
 
 
 def write(job: Job) -> None:
@@ -41,7 +42,7 @@ def write(job: Job) -> None:
 
     Notes
     -----
-    A column of a scan is numbers.  What is none is left out, and a note tells of it.
+    A column of a scan is numbers.  What is none is left out, and a note tells of it.  Another tells of missing numbers.
     """
     name = job.file_name(".spec")
     streams = [stream for stream in job.streams if stream.name != _BASELINE]
@@ -74,18 +75,27 @@ def _write_scan(job: Job, stream: Stream, positions: Sequence[str], file: TextIO
     columns = _in_order(job, stream, rows.columns)
     left_out = [column.key for column in rows.columns if column.dtype not in _NUMBERS]
     if left_out:
-        job.note(f"fields that are no numbers are not in the scan of stream {stream.name!r}: {', '.join(left_out)}")
+        job.note(f"fields that have no place in the scan of stream {stream.name!r}: {', '.join(left_out)}")
     for line in _scan_head(job, stream, positions):
         file.write(f"{line}\n")
     labels = _labels([column.name for column in columns])
     file.write(f"#N {len(labels)}\n#L {'  '.join(labels)}\n")
+    lacking: set[str] = set()
     for first, frame in rows.batches():
         cells = [_cells(frame[column.name], column.name, job.run.start["time"]) for column in columns]
+        lacking.update(label for label, column in zip(labels, cells, strict=True) if _MISSING in column)
         file.writelines(f"{' '.join(row)}\n" for row in zip(*cells, strict=True))
         job.progress("rows", first + len(frame), rows.count)
+    _note_missing(job, f"the scan of stream {stream.name!r}", [label for label in labels if label in lacking])
     stop = job.run.stop or {}
     ended = f"{_date(stop['time'])}  exit_status = {_word(stop.get('exit_status'))}" if stop else "not yet ended"
     file.write(f"#C {ended}  num_events_{_word(stream.name)} = {len(stream)}\n\n")
+
+
+def _note_missing(job: Job, place: str, labels: Sequence[str]) -> None:
+    if labels:
+        names = ", ".join(labels)
+        job.note(f"missing numbers are written as nan, which silx and PyMca read as 0, in {place}: {names}")
 
 
 def _in_order(job: Job, stream: Stream, columns: "Sequence[TableColumn]") -> "list[TableColumn]":
@@ -112,8 +122,10 @@ def _positions(job: Job) -> dict[str, str]:
             rows = FilledRows(job, stream)
             names = [column.name for column in rows.columns if column.source == "data" and column.dtype in _NUMBERS]
             for _, frame in rows.batches():
-                cells = [_number(frame[name].iloc[0]) for name in names]
-                return dict(zip(_labels(names), cells, strict=True))
+                labels, cells = _labels(names), [_number(frame[name].iloc[0]) for name in names]
+                lacking = [label for label, cell in zip(labels, cells, strict=True) if cell == _MISSING]
+                _note_missing(job, "the positions of the motors", lacking)
+                return dict(zip(labels, cells, strict=True))
     return found
 
 
@@ -171,8 +183,11 @@ def _number(value: Any) -> str:
     import pandas as pd
 
     if value is pd.NA or is_missing(value):
-        return "nan"
-    return repr(int(value)) if isinstance(value, bool | np.bool_) else repr(np.asarray(value).item())
+        return _MISSING
+    number = np.asarray(value).item()
+    if isinstance(number, float) and math.isinf(number):
+        return "1e999" if number > 0 else "-1e999"  # which all readers take for that, as few do "inf"
+    return repr(int(number)) if isinstance(number, bool) else repr(number)
 
 
 def _whole(time: Any) -> int:

@@ -1,9 +1,9 @@
-"""Annotations that travel with their runs: comments and tags, in the files that they were written to."""
+"""What people said of runs: comments and tags travel with their runs, and what is in the trash stays there."""
 
 import hashlib
 from collections.abc import Callable, Iterator
 
-from filebroker.finding.notes import MAX_BYTES, NOTE, NoteFile, decode, is_note_file
+from filebroker.finding.notes import MAX_BYTES, NOTE, Note, NoteFile, decode, in_order, is_note_file, mark_of
 from filebroker.storing import layout
 from filebroker.storing.journal import encode_line
 from filebroker.transfer.packs.depots import Source
@@ -61,10 +61,7 @@ def _files_about(source: Source, name: str, runs: set[str]) -> Iterator[tuple[st
 
     Of several runs some may be copied now and others later, and nothing shall be said twice.
     """
-    try:
-        data = source.read(f"{layout.NOTES}/{name}")
-    except FileNotFoundError:  # another program is tidying up
-        return
+    data = _read(source, name)
     file = decode(name, data)
     paths = {note.path for _, note in file.notes}
     if paths <= runs and len(paths) == 1 and not file.damage and all(note.kind == NOTE for _, note in file.notes):
@@ -75,6 +72,36 @@ def _files_about(source: Source, name: str, runs: set[str]) -> Iterator[tuple[st
         lines = b"".join(encode_line(number, NOTE, doc) for number, doc in enumerate(chosen))
         if lines:
             yield _renamed(file, lines), lines
+
+
+def _read(source: Source, name: str) -> bytes:
+    try:
+        return source.read(f"{layout.NOTES}/{name}")
+    except FileNotFoundError:  # another program is tidying up
+        return b""
+
+
+def discarded_in(source: Source) -> dict[str, str]:
+    """Give the runs that are in the trash of a catalog: their uids, by their directories.
+
+    Parameters
+    ----------
+    source
+        The catalog.
+
+    Raises
+    ------
+    StorageError
+        It cannot be read.
+    """
+    said: dict[str, list[tuple[str, int, Note]]] = {}
+    for name, size in source.sizes(layout.NOTES).items():
+        if is_note_file(name) and size <= MAX_BYTES:
+            for number, note in decode(name, _read(source, name)).notes:
+                if note.kind != NOTE:
+                    said.setdefault(note.path, []).append((name, number, note))
+    marks = {directory: mark_of(in_order(notes)) for directory, notes in said.items()}
+    return {directory: mark["uid"] for directory, mark in marks.items() if mark is not None}
 
 
 def _renamed(file: NoteFile, data: bytes) -> str:

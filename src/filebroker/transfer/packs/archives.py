@@ -169,6 +169,18 @@ def _prefix(path: str, names: Sequence[str]) -> str:
     )
 
 
+def refuse_another(path: str) -> None:
+    """Refuse to write a file where something is.
+
+    Raises
+    ------
+    PackExists
+        There is something of that name.
+    """
+    if os.path.lexists(path):
+        raise PackExists(f"{path} is there already; remove it, or give another name")
+
+
 class ZipWriter:
     """Writes a pack as a ZIP file, which appears when it is complete.
 
@@ -189,17 +201,13 @@ class ZipWriter:
         self._path = path
         if is_url(path):
             raise StorageError(f"a ZIP file is written to a local disk, and {path!r} is none; copy it there afterwards")
-        self._refuse_another()
+        refuse_another(self._path)
         filesystem.make_directory(os.path.dirname(os.path.abspath(path)))
         self._aside = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
         try:
             self._archive = zipfile.ZipFile(self._aside, "x", zipfile.ZIP_STORED)
         except OSError as error:
             raise StorageError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
-
-    def _refuse_another(self) -> None:
-        if os.path.lexists(self._path):
-            raise PackExists(f"{self._path} is there already; remove it, or give another name")
 
     def __enter__(self) -> "ZipWriter":
         return self
@@ -228,18 +236,27 @@ class ZipWriter:
                 raise
             with open(self._aside, "rb") as file:
                 os.fsync(file.fileno())
-            self._refuse_another()
+            refuse_another(self._path)
             os.replace(self._aside, self._path)
         except OSError as error:
             if isinstance(error, FilebrokerError):
                 raise
             raise StorageError(error.errno, f"cannot write {self._path}: {error.strerror or error}") from error
 
+    @property
+    def label(self) -> str:
+        """What to call it in a message."""
+        return self._path
+
     def sizes(self, directory: str) -> dict[str, int]:
         """Give nothing: whatever is written to an archive is written once."""
         return {}
 
     def read(self, name: str) -> bytes:
+        """Give nothing; see `sizes`."""
+        raise FileNotFoundError(2, "nothing is read from an archive that is being written", name)
+
+    def pieces(self, name: str) -> Iterator[bytes]:
         """Give nothing; see `sizes`."""
         raise FileNotFoundError(2, "nothing is read from an archive that is being written", name)
 

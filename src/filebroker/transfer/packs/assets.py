@@ -1,16 +1,15 @@
-"""The external files of a run: which ones there are, what is missing and why; and copies of them beside the run.
+"""The external files of a run: which ones there are, what is missing and why.
 
 Interface::
 
     found = assets_of(run, handlers)      # RunAssets: places, files (path, name, bytes), missing (path, reason)
-    copies = copy_assets(found, depot_of(folder), run.directory)   # below <run>/_files, their map last; what is missing
 """
 
 import os
 import posixpath
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,10 +19,8 @@ from filebroker.assets.remotes import reached
 from filebroker.cataloging import packed
 from filebroker.cataloging.external import ExternalView, external_of
 from filebroker.cataloging.run import Run
-from filebroker.ground.errors import FilebrokerError, MissingHandler, NotSupported, StorageError
+from filebroker.ground.errors import FilebrokerError, MissingHandler, NotSupported
 from filebroker.storing import layout
-from filebroker.storing.journal import HEAD, HEAD_ORDINAL, encode_line
-from filebroker.transfer.packs.depots import Target, pieces_of
 
 #: Names that every filesystem and every URL can have stay; others are encoded where the file is opened by its name.
 _PLAIN = re.compile(r"(?!\.)[^\x00-\x1f\x7f\\/:*?\"<>|%#]{1,200}(?<![. ])")
@@ -256,122 +253,3 @@ def _encoded(name: str) -> str:
         return name
     stem, ending = os.path.splitext(name)
     return f"{layout.encode_name(stem)}{ending}" if re.fullmatch(r"\.\w{1,10}", ending) else layout.encode_name(name)
-
-
-# -- copies
-
-
-class Copies(NamedTuple):
-    """What came of copying the external files of a run.
-
-    Attributes
-    ----------
-    map : bytes
-        The map of the copies; empty if there are none.
-    missing : list of MissingFile
-        The files that could not be read.
-    """
-
-    map: bytes
-    missing: list[MissingFile]
-
-
-def copy_assets(
-    assets: RunAssets, target: Target, directory: str, tell: Callable[[int], object] = lambda size: None
-) -> Copies:
-    """Copy the external files of a run below its directory, and after them the map that says which is whose.
-
-    What is there already, of the same size, is not copied again.
-
-    Parameters
-    ----------
-    assets
-        The files.
-    target
-        Where the catalog of the copies is.
-    directory
-        The run's directory there.
-    tell
-        Is called with the size of each file that was copied.
-
-    Returns
-    -------
-    Copies
-        The map, and the files that were there when they were listed, and could not be read.
-
-    Raises
-    ------
-    StorageError
-        The target refused.
-    """
-    if not assets.files:
-        return Copies(b"", [])
-    home = f"{directory}/{packed.DIRECTORY}"
-    present = target.sizes(home)
-    known = _known(target, home, present)
-    copied: list[packed.PackedFile] = []
-    missing: list[MissingFile] = []
-    for file in assets.files:
-        before = known.get(file.name)
-        if before is not None and before.bytes == file.bytes == present.get(file.name):
-            copied.append(before)
-            continue
-        try:
-            written = target.write(f"{home}/{file.name}", _read(file.path))
-            copied.append(packed.PackedFile(file.name, written.bytes, written.sha256, file.path))
-        except _Unreadable as error:
-            missing.append(MissingFile(assets.run, _owner(assets, file), file.path, str(error)))
-        tell(file.bytes)
-    text = map_of(assets.places, copied) if copied else b""
-    if text and text != _text(target, home, present):
-        target.write(f"{home}/{packed.MAP}", [text])
-    return Copies(text, missing)
-
-
-class _Unreadable(Exception):
-    """A file cannot be read; that it cannot be written is another thing."""
-
-
-def _read(path: str) -> Iterator[bytes]:
-    try:
-        yield from pieces_of(path)
-    except (FileNotFoundError, StorageError) as error:
-        reason = "it was removed meanwhile" if isinstance(error, FileNotFoundError) else str(error)
-        raise _Unreadable(reason) from error
-
-
-def _known(target: Target, home: str, present: Mapping[str, int]) -> dict[str, packed.PackedFile]:
-    """Give what a map says that is there already, and is trusted: it appears after the files."""
-    found = packed.read_map(_text(target, home, present), home)
-    return {file.path: file for file in found.files}
-
-
-def _text(target: Target, home: str, present: Mapping[str, int]) -> bytes:
-    return target.read(f"{home}/{packed.MAP}") if packed.MAP in present else b""
-
-
-def _owner(assets: RunAssets, file: AssetFile) -> str:
-    return next((uid for uid, place in assets.places.items() if file.name.startswith(place)), "")
-
-
-def map_of(places: Mapping[str, str], files: list[packed.PackedFile]) -> bytes:
-    """Write the map of a run's packed files.
-
-    Parameters
-    ----------
-    places
-        What is opened for each resource, by its uid.
-    files
-        The files.
-    """
-    head = {"format": layout.FORMAT, "files": len(files)}
-    lines = [encode_line(HEAD_ORDINAL, HEAD, head)]
-    number = 0
-    for uid, place in places.items():
-        lines.append(encode_line(number, packed.RESOURCE, {"uid": uid, "path": place}))
-        number += 1
-    for file in files:
-        doc = {"path": file.path, "bytes": file.bytes, "sha256": file.sha256, "original": file.original}
-        lines.append(encode_line(number, packed.FILE, doc))
-        number += 1
-    return b"".join(lines)

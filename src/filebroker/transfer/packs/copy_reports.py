@@ -48,6 +48,8 @@ class CopyReport:
         The external files that could not be had.
     problems : list of Problem
         The runs that were not taken: live ones, those that differ from what is there, and damaged ones.
+    trashed : list of str
+        The uids of the runs that are in the trash of a pack, and were left there.
     dry_run : bool
         Nothing was written.
 
@@ -69,6 +71,7 @@ class CopyReport:
     external_bytes: int = 0
     missing: list[MissingFile] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    trashed: list[str] = field(default_factory=list)
     dry_run: bool = False
     verb: ClassVar[str] = "copied"
 
@@ -102,6 +105,7 @@ class CopyReport:
             noun = "external file" if self.external_files == 1 else "external files"
             parts.append(f"{self.external_files:,} {noun} ({size_of(self.external_bytes)})")
         parts += [f"{len(self.known):,} there already"] * bool(self.known)
+        parts += [f"{len(self.trashed):,} left in the trash"] * bool(self.trashed)
         parts += [f"{_count(self.missing, 'file')} missing"] * bool(self.missing)
         parts += [f"{_count(self.problems, 'run')} not taken"] * bool(self.problems)
         return ", ".join(parts)

@@ -55,11 +55,18 @@ class Source(Protocol):
 class Target(Protocol):
     """What files are copied to."""
 
+    @property
+    def label(self) -> str:
+        """What to call it in a message: its path or its URL."""
+
     def sizes(self, directory: str) -> dict[str, int]:
         """Give all files below a directory, by their paths relative to it, with their sizes in bytes."""
 
     def read(self, name: str) -> bytes:
         """Read a whole file."""
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """Read a file piece by piece."""
 
     def write(self, name: str, pieces: Iterable[bytes], expected: Written | None = None) -> Written:
         """Write a file, which appears when it is whole, and is what was expected."""
@@ -104,6 +111,8 @@ class LocalDepot:
         ------
         FileNotFoundError
             There is none.
+        DamagedRun
+            It is a directory, a pipe or a device.
         StorageError
             It cannot be read.
         """
@@ -111,7 +120,10 @@ class LocalDepot:
 
     def pieces(self, name: str) -> Iterator[bytes]:
         """Read a file piece by piece; see `read`."""
-        return pieces_of(os.path.join(self.root, name))
+        path = os.path.join(self.root, name)
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for for ever
+            raise DamagedRun(f"{path} is no regular file")
+        return pieces_of(path)
 
     def write(self, name: str, pieces: Iterable[bytes], expected: Written | None = None) -> Written:
         """Write a file, which appears when it is whole, is on the disk, and is what was expected.

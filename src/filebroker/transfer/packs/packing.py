@@ -21,12 +21,14 @@ from filebroker.ground.errors import DamagedRun, InvalidOption, PackExists, Unsu
 from filebroker.ground.filesystem import Folder
 from filebroker.ground.progress import Progress, silent
 from filebroker.storing import layout
-from filebroker.transfer.packs.annotations import Carrier
-from filebroker.transfer.packs.archives import ZipWriter
-from filebroker.transfer.packs.assets import Copies, RunAssets, assets_of, copy_assets
-from filebroker.transfer.packs.bundles import Bundle
+from filebroker.transfer.chosen import handlers_of
+from filebroker.transfer.packs.annotations import Carrier, discarded_in
+from filebroker.transfer.packs.archives import ZipWriter, refuse_another
+from filebroker.transfer.packs.asset_copies import Copies, copy_assets
+from filebroker.transfer.packs.assets import RunAssets, assets_of
+from filebroker.transfer.packs.bundles import Bundle, write_run
 from filebroker.transfer.packs.copy_reports import CopyReport, Problem
-from filebroker.transfer.packs.copying import Chosen, Copier, each, source_of, write_run
+from filebroker.transfer.packs.copying import Begun, Chosen, Copier, each, source_of
 from filebroker.transfer.packs.crate import Entry, descriptions, entry_of, map_in
 from filebroker.transfer.packs.depots import Source, Target, depot_of
 
@@ -34,6 +36,8 @@ from filebroker.transfer.packs.depots import Source, Target, depot_of
 Files = Literal["copy", "reference", "omit"]
 #: Says in the marker of a catalog that it is a pack.
 _PACK = "pack"
+#: Stands for the documents of a run that could only be packed in part.
+_IN_PART = b"in part"
 
 
 @dataclass(repr=False)
@@ -42,7 +46,7 @@ class PackReport(CopyReport):
 
     Attributes
     ----------
-    copied, known, documents, bytes, external_files, external_bytes, missing, problems, dry_run
+    copied, known, documents, bytes, external_files, external_bytes, missing, problems, trashed, dry_run
         As in `CopyReport`.
     target : str
         Where the pack is, or would be.
@@ -87,8 +91,8 @@ def pack(
         ``copy`` to pack external files, ``reference`` to leave them where they are and say how many there are, ``omit``
         not to look for them.
     handlers
-        Who can list the external files, and where roots have moved; None for the handlers that installed packages
-        bring.
+        Who can list the external files, and where roots have moved; None for those of the broker that headers or a
+        search are of, else for the handlers that installed packages bring.
     dry_run
         Write nothing, and tell what would be packed.
     zip
@@ -124,7 +128,7 @@ def pack(
     if files not in get_args(Files):
         raise InvalidOption(f"files={files!r} means nothing; it is one of {', '.join(map(repr, get_args(Files)))}")
     report = PackReport(target=os.fspath(target), dry_run=dry_run)
-    chosen, handlers = list(each(runs)), handlers or Handlers()
+    chosen, handlers = list(each(runs)), handlers or handlers_of(runs) or Handlers()
     with _packer(os.fspath(target), report, storage_options, is_zip=zip) as packer:
         for number, run in enumerate(chosen, 1):
             _pack_run(run, packer, report, files, handlers)
@@ -139,6 +143,9 @@ class _Packer(Protocol):
 
     def check(self, source: Source, directory: str) -> Bundle | None:
         """Read a run's documents; None, and the report says why, if it cannot be packed."""
+
+    def begin(self, bundle: Bundle) -> str:
+        """Give the directory that gets the external files of a run."""
 
     def place(self, source: Source, bundle: Bundle, run: Run, copies: Copies) -> None:
         """Put the documents and pages of a run into the pack."""
@@ -156,7 +163,7 @@ def _pack_run(run: Run, packer: _Packer, report: PackReport, files: Files, handl
         report.missing += assets.missing
     copies = Copies(b"", [])
     if files == "copy" and packer.target is not None:
-        copies = copy_assets(assets, packer.target, run.directory)
+        copies = copy_assets(assets, packer.target, packer.begin(bundle))
         report.missing += copies.missing
     packer.place(source, bundle, run, copies)
 
@@ -167,6 +174,10 @@ def _packer(
 ) -> Iterator[_Packer]:
     """Give what puts runs into a pack, which is complete when the block is left without an error."""
     if report.dry_run:
+        if is_zip:
+            refuse_another(path)
+        else:
+            _is_begun(Folder(path, storage_options))
         yield _Dry(report)
     elif is_zip:
         with ZipWriter(path) as archive:
@@ -176,8 +187,9 @@ def _packer(
     else:
         directory = _Directory(path, report, storage_options)
         try:
-            yield directory
-            directory.finish()
+            with directory.copier:
+                yield directory
+                directory.finish()
         finally:
             directory.close()
 
@@ -187,16 +199,33 @@ class _Alone:
 
     def __init__(self, report: PackReport) -> None:
         self.report = report
+        #: What is in the documents of the runs that were met, by their uids: a list can have a run twice.
+        self.met: dict[str, bytes] = {}
 
     def check(self, source: Source, directory: str) -> Bundle | None:
         try:
-            return Bundle(source, directory)
+            bundle = Bundle(source, directory)
+            return bundle if self._is_new(bundle) else None
         except FileNotFoundError:
             reason = "it is being recorded; pack it when it has ended"
             self.report.problems.append(Problem(directory, "live", reason))
         except (DamagedRun, UnsupportedFormat) as error:
             self.report.problems.append(Problem(directory, "damaged", str(error)))
         return None
+
+    def _is_new(self, bundle: Bundle) -> bool:
+        before = self.met.get(bundle.uid)
+        if before == bundle.digest:
+            self.report.known.append(bundle.uid)
+        elif before is not None:
+            reason = "another run of this uid was to be packed before it, which has other documents; it is left out"
+            self.report.problems.append(Problem(bundle.uid, "conflict", reason))
+        else:
+            self.met[bundle.uid] = bundle.digest
+        return before is None
+
+    def begin(self, bundle: Bundle) -> str:
+        return bundle.directory
 
     def count(self, bundle: Bundle) -> None:
         self.report.copied.append(bundle.uid)
@@ -229,6 +258,7 @@ class _Zipped(_Alone):
             write_run(source, bundle, list(bundle.pages), self._archive, bundle.directory)
         except DamagedRun as error:
             self.report.problems.append(Problem(bundle.uid, "damaged", str(error)))
+            self.met[bundle.uid] = _IN_PART
             return
         self._entries.append(entry_of(bundle, copies.map))
         self._records.append(record_of(run.files, 1))
@@ -251,15 +281,22 @@ class _Directory:
         _begin(folder)
         self.target: Target | None = depot_of(folder)
         self._catalog = Catalog(path, storage_options=storage_options)
-        self._copier = Copier(self._catalog, report)
-        self.check = self._copier.check
+        self.copier = Copier(self._catalog, report)
+        self.check = self.copier.check
+        #: Where the run is written whose external files are being packed.
+        self._begun: Begun | None = None
+
+    def begin(self, bundle: Bundle) -> str:
+        self._begun = self.copier.begin(bundle)
+        return self._begun.home
 
     def place(self, source: Source, bundle: Bundle, run: Run, copies: Copies) -> None:
-        self._copier.annotate(depot_of(run.files.folder), bundle)
-        self._copier.place(source, bundle)
+        self.copier.annotate(depot_of(run.files.folder), bundle)
+        begun, self._begun = self._begun, None
+        self.copier.place(source, bundle, begun)
 
     def finish(self) -> None:
-        self._copier.finish()
+        self.copier.finish()
         folder = self._catalog.folder
         depot = depot_of(folder)
         for name, data in descriptions(_entries(folder)).items():
@@ -271,8 +308,25 @@ class _Directory:
         self._catalog.close()
 
 
+def is_zip(path: str) -> bool:
+    """Tell whether a pack in some place is meant to be a ZIP file, by its name.
+
+    Examples
+    --------
+    >>> is_zip("share.zip"), is_zip("share")
+    (True, False)
+    """
+    return path.lower().endswith(".zip") and not os.path.isdir(path)
+
+
 def _begin(folder: Folder) -> None:
-    """Make a folder a pack, unless it is one.
+    """Make a folder a pack, unless it is one; see `_is_begun`."""
+    if not _is_begun(folder):
+        _mark(folder)
+
+
+def _is_begun(folder: Folder) -> bool:
+    """Tell whether a folder is a pack; else there is nothing in it.
 
     Raises
     ------
@@ -287,14 +341,14 @@ def _begin(folder: Folder) -> None:
             raise PackExists(
                 f"{folder.url} holds other things ({', '.join(names[:5])}); give a new or an empty directory"
             ) from None
-        _mark(folder)
-        return
+        return False
     except ValueError:
         marker = None
     if not isinstance(marker, dict) or _PACK not in marker:
         raise PackExists(
             f"{folder.url} is a catalog, and no pack; give a new directory, or put runs into it with 'filebroker copy'"
         )
+    return True
 
 
 def _mark(folder: Folder) -> None:
@@ -318,8 +372,9 @@ def _marker() -> bytes:
 
 
 def _entries(folder: Folder) -> Iterator[Entry]:
-    """Describe all runs of a pack, the oldest first."""
+    """Describe all runs of a pack, the oldest first, but for those in the trash."""
     depot = depot_of(folder)
-    for directory in reversed(list(Inventory(folder.alone()))):
+    trash = discarded_in(depot)
+    for directory in reversed([found for found in Inventory(folder.alone()) if found not in trash]):
         with contextlib.suppress(FileNotFoundError, DamagedRun):  # which verify tells of
             yield entry_of(Bundle(depot, directory), map_in(depot, directory))

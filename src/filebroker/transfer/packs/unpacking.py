@@ -12,10 +12,12 @@ from filebroker.finding.inventory import Inventory
 from filebroker.ground.errors import CatalogNotFound, InvalidPack
 from filebroker.ground.filesystem import Folder
 from filebroker.ground.progress import Progress, silent
+from filebroker.transfer.packs.annotations import discarded_in
 from filebroker.transfer.packs.archives import ZipReader
 from filebroker.transfer.packs.copy_reports import CopyReport
 from filebroker.transfer.packs.copying import Copier
 from filebroker.transfer.packs.depots import Source, depot_of
+from filebroker.transfer.packs.packing import is_zip
 
 #: What databroker-pack writes beside the documents.
 _DATABROKER = ("documents_manifest.txt", "external_files_manifest", "root_map")
@@ -31,7 +33,7 @@ def unpack(
 ) -> CopyReport:
     """Put the runs of a pack into a catalog, with the files that were packed together with them.
 
-    What is there already is passed over, so it can be repeated.
+    What is there already is passed over, so it can be repeated.  Runs in the trash of the pack stay there.
 
     Parameters
     ----------
@@ -72,20 +74,24 @@ def unpack(
     <CopyReport: 0 runs copied (0 documents, 0 B), 1 there already>
     """
     report = CopyReport(dry_run=dry_run)
-    with _opened(os.fspath(source), storage_options) as (files, directories):
+    with _opened(os.fspath(source), storage_options) as (files, found):
+        trash = discarded_in(files)
+        directories = [directory for directory in found if directory not in trash]
+        report.trashed += [trash[directory] for directory in found if directory in trash]
         catalog = target if isinstance(target, Catalog) else Catalog(target)
-        copier = Copier(catalog, report)
-        for number, directory in enumerate(directories, 1):
-            copier.copy(files, directory, files)
-            progress("unpacking runs", number, len(directories))
-        copier.finish()
+        with Copier(catalog, report) as copier:
+            for number, directory in enumerate(directories, 1):
+                copier.copy(files, directory, files)
+                progress("unpacking runs", number, len(directories))
+            copier.finish()
     return report
 
 
 @contextmanager
 def _opened(source: str, storage_options: Mapping[str, Any] | None) -> Iterator[tuple[Source, list[str]]]:
     """Give the files of a pack, and the directories of its runs, the oldest first."""
-    if source.lower().endswith(".zip") or (not is_url(source) and os.path.isfile(source)):
+    is_file = source.lower().endswith(".zip") if is_url(source) else is_zip(source) or os.path.isfile(source)
+    if is_file:
         if is_url(source):
             remotes.remember(source.rpartition("/")[0], storage_options or {})
         with ZipReader(source) as archive:
