@@ -1,7 +1,6 @@
 """Mending the external files that were packed with a run: from another copy, because nothing else has them."""
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from filebroker.cataloging import packed
 from filebroker.ground.errors import StorageError, UnsupportedFormat
@@ -43,19 +42,39 @@ def mend_packed(
     if text is None and source is not None:
         text = _good_map(source, path)
         if text is not None and replacement is not None:
-            replacement.put_below(_MAP, text)
+            replacement.put_below(_MAP, [text])
     if text is None:
         return list(names)
-    digests = {f"{packed.DIRECTORY}/{file.path}": file.sha256 for file in packed.read_map(text, _MAP).files}
+    files = {f"{packed.DIRECTORY}/{file.path}": file for file in packed.read_map(text, _MAP).files}
+    there = _Listed(source)
     for name in names:
         if name == _MAP:
             continue
-        theirs = None if source is None else content(source, f"{path}/{name}")
-        if theirs is None or hashlib.sha256(theirs).hexdigest() != digests.get(name):
+        file, place = files.get(name), f"{path}/{name}"
+        if source is None or file is None or not there.has(place, file.bytes, file.sha256):
             left.append(name)
         elif replacement is not None:
-            replacement.put_below(name, theirs)
+            replacement.put_below(name, source.pieces(place, file.bytes))
     return left
+
+
+class _Listed:
+    """The files of a copy, each directory of which is listed once."""
+
+    def __init__(self, tree: Tree | None) -> None:
+        self._tree, self._sizes = tree, dict[str, Mapping[str, int]]()
+
+    def has(self, name: str, size: int, sha256: str) -> bool:
+        """Tell whether there is a file of this length and SHA-256."""
+        directory, _, file = name.rpartition("/")
+        if self._tree is None:
+            return False
+        try:
+            if directory not in self._sizes:
+                self._sizes[directory] = self._tree.sizes(directory)
+            return self._sizes[directory].get(file) == size and self._tree.digest(name, size) == sha256
+        except (FileNotFoundError, StorageError):  # then it is as if there were none
+            return False
 
 
 def _good_map(tree: Tree, path: str) -> bytes | None:

@@ -113,13 +113,24 @@ class Replacement:
             filesystem.remove(path)
         self.finish()
 
-    def put_below(self, name: str, data: bytes) -> None:
-        """Put a file in the place of one of the run that is named in no manifest."""
+    def put_below(self, name: str, pieces: Iterable[bytes]) -> None:
+        """Put a file, which comes in pieces, in the place of one of the run that is named in no manifest."""
         self.keep([name])
         self.plan({})
         path = os.path.join(self._root, self.path, name)
         filesystem.make_directory(os.path.dirname(path))
-        filesystem.publish(path, data, sync=True)
+        temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+        try:
+            with _refused(path):
+                with open(temporary, "wb") as file:
+                    for piece in pieces:
+                        file.write(piece)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, path)
+                filesystem.sync_directory(os.path.dirname(path))
+        finally:
+            filesystem.remove(temporary)
 
     def finish(self) -> None:
         """Remove what is not part of the run any more, and is kept aside."""

@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from filebroker.ground.errors import StorageError
 from filebroker.ground.filesystem import Folder
@@ -128,9 +128,42 @@ class Tree:
 
     def _digest_remote(self, name: str, size: int) -> str:
         found = hashlib.sha256()
-        for begin in range(0, size, _REMOTE_PIECE):
-            found.update(self.folder.store.store.read(name, begin, min(size, begin + _REMOTE_PIECE)))
+        for piece in self.pieces(name, size):
+            found.update(piece)
         return found.hexdigest()
+
+    def pieces(self, name: str, size: int) -> Iterator[bytes]:
+        """Read a file a piece at a time.
+
+        Parameters
+        ----------
+        name
+            The file.
+        size
+            Its length as it was listed; no more is read.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        StorageError
+            It cannot be read.
+        """
+        path = self.folder.on_disk(name)
+        for begin in range(0, size, _REMOTE_PIECE):
+            end = min(size, begin + _REMOTE_PIECE)
+            if path is None:
+                yield self.folder.store.store.read(name, begin, end)
+                continue
+            try:
+                with open(path, "rb") as file:
+                    file.seek(begin)
+                    piece = file.read(end - begin)
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                raise StorageError(error.errno, f"cannot read {path}: {error.strerror or error}") from error
+            yield piece
 
     def ends(self, wanted: Sequence[tuple[str, int, int]]) -> list[bytes | Exception]:
         """Read the last bytes of files, those of a store at once.
