@@ -1,22 +1,18 @@
 """Runs that ended in some way: what their stop documents say, which searches do not ask otherwise."""
 
 from collections.abc import Iterator, Mapping
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filebroker.cataloging.run import Run
 from filebroker.cataloging.runs import Runs
+from filebroker.cataloging.sieves import Sieve
 from filebroker.finding.entries import Documents, Entry
 from filebroker.finding.parsing import parse
 from filebroker.finding.query import Subject
-from filebroker.finding.search import Explanation, Search
-from filebroker.ground.errors import NotEnoughRuns
-
-if TYPE_CHECKING:
-    from filebroker.cataloging.catalog import Catalog
+from filebroker.finding.search import Explanation
 
 
-class WithEnding(Runs):
+class WithEnding(Sieve):
     """Those of some runs whose stop documents answer a query.
 
     Parameters
@@ -33,7 +29,8 @@ class WithEnding(Runs):
     """
 
     def __init__(self, source: Runs, query: Mapping[str, Any]) -> None:
-        self._source, self._query = source, dict(query)
+        super().__init__(source)
+        self._query = dict(query)
         self._condition = parse(query)
 
     def __iter__(self) -> Iterator[Run]:
@@ -53,15 +50,6 @@ class WithEnding(Runs):
         notes.answers = len(self)
         return notes
 
-    def newest(self, number: int) -> Run:
-        """Give the n-th newest of the runs; see `Runs.newest`."""
-        if number < 1:
-            return super().newest(number)  # says what is wrong
-        run = next(islice(self, number - 1, None), None)
-        if run is None:
-            raise NotEnoughRuns(f"Catalog only contains {len(self)} runs. It is {self.place}")
-        return run
-
     def search(self, query: Any = None, **keywords: Any) -> Runs:
         """Give those of the runs that answer a search; see `Runs.search`."""
         return WithEnding(self._source.search(query, **keywords), self._query)
@@ -69,17 +57,9 @@ class WithEnding(Runs):
     def _holds(self, stop: Mapping[str, Any] | None) -> bool:
         return stop is not None and self._condition.holds(Subject(stop))
 
-    def _search(self) -> Search:
-        return self._source._search()
-
     def _open(self, entry: Entry) -> Run | None:
         run = self._source._open(entry)
         return run if run is not None and self._holds(run.stop) else None
-
-    @property
-    def catalog(self) -> "Catalog":
-        """The catalog that the runs are of."""
-        return self._source.catalog
 
     @property
     def place(self) -> str:

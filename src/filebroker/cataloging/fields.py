@@ -1,21 +1,17 @@
 """Runs that have a field, which only their descriptors tell: each has to be opened."""
 
 from collections.abc import Iterator
-from itertools import islice
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filebroker.cataloging.run import Run
 from filebroker.cataloging.runs import Runs
+from filebroker.cataloging.sieves import Sieve
 from filebroker.finding.entries import Documents, Entry
-from filebroker.finding.search import Explanation, Search
-from filebroker.ground.errors import NotEnoughRuns
-
-if TYPE_CHECKING:
-    from filebroker.cataloging.catalog import Catalog
+from filebroker.finding.search import Explanation
 
 
-class WithField(Runs):
+class WithField(Sieve):
     """Those of some runs that have a data key in a descriptor.
 
     Parameters
@@ -27,7 +23,8 @@ class WithField(Runs):
     """
 
     def __init__(self, source: Runs, data_key: str) -> None:
-        self._source, self._data_key = source, data_key
+        super().__init__(source)
+        self._data_key = data_key
 
     def __len__(self) -> int:
         """Count the runs; all that answer the rest of the search are opened."""
@@ -47,31 +44,14 @@ class WithField(Runs):
         notes.seconds += perf_counter() - begun
         return notes
 
-    def newest(self, number: int) -> Run:
-        """Give the n-th newest run that has the field; see `Runs.newest`."""
-        if number < 1:
-            return super().newest(number)  # says what is wrong
-        run = next(islice(self, number - 1, None), None)
-        if run is None:
-            raise NotEnoughRuns(f"Catalog only contains {len(self)} runs. It is {self.place}")
-        return run
-
     def search(self, query: Any = None, **keywords: Any) -> Runs:
         """Give those of the runs that answer a search; see `Runs.search`."""
         return WithField(self._source.search(query, **keywords), self._data_key)
-
-    def _search(self) -> Search:
-        return self._source._search()
 
     def _open(self, entry: Entry) -> Run | None:
         run = self._source._open(entry)
         has_it = run is not None and any(self._data_key in doc["data_keys"] for doc in run.descriptors)
         return run if has_it else None
-
-    @property
-    def catalog(self) -> "Catalog":
-        """The catalog that the runs are of."""
-        return self._source.catalog
 
     @property
     def place(self) -> str:
