@@ -200,5 +200,9 @@ def _doctor(options: argparse.Namespace) -> int:
     from filebroker.faces.doctor import doctor
 
     found = doctor(None if options.catalog is None else lambda: open_catalog(options.catalog))
-    emit([item._asdict() for item in found], ("state", "about", "what", "advice"), options)
+    if options.json or options.csv:
+        emit([item._asdict() for item in found], ("state", "about", "what", "advice"), options)
+    else:
+        rows = [{**item._asdict(), "what": "; ".join(filter(None, (item.what, item.advice)))} for item in found]
+        emit(rows, ("state", "about", "what"), options)
     return 1 if any(item.state == "wrong" for item in found) else 0
