@@ -3,6 +3,7 @@
 A process that is killed loses nothing: what it had not finished is imported by another.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -205,8 +206,13 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what others print is no answer
     signal.signal(signal.SIGTERM, _interrupt)
-    setup = Setup(**json.loads(sys.stdin.buffer.readline()))
-    importer = Importer(setup)
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):  # who asked is not there any more
+        _answer_all(answers)
+
+
+def _answer_all(answers: IO[bytes]) -> None:
+    """Import what is asked for, until nothing more is."""
+    importer = Importer(Setup(**json.loads(sys.stdin.buffer.readline())))
     try:
         for line in sys.stdin.buffer:
             try:
@@ -214,8 +220,6 @@ def main() -> None:
             except FilebrokerError as error:
                 answer = {"error": type(error).__name__, "why": str(error)}
             _send(answers, answer)
-    except (KeyboardInterrupt, BrokenPipeError):
-        pass  # who asked is not there any more
     finally:
         importer.close()
 
