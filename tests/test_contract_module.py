@@ -270,7 +270,7 @@ def test_a_configuration_of_a_database_opens_and_says_at_the_first_question_wher
         lambda: broker.catalog,
     ]
     for question in questions:
-        with pytest.raises(InvalidConfig, match="filebroker import .data.runs NAME"):
+        with pytest.raises(InvalidConfig, match=r"filebroker import .data.runs NAME"):
             question()
 
 
