@@ -206,7 +206,7 @@ def test_files_appear_whole_or_not_at_all(broker: Broker, form: str, monkeypatch
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", [form for form in FORMATS if form != "nexus"])  # HDF5 has a process of its own below
 def test_a_full_disk_is_a_problem_that_is_named(broker: Broker, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     record(broker, make.run(3))
 

@@ -77,6 +77,14 @@ class _Disk(io.FileIO):
             self.error = error
         return len(view)
 
+    def readinto(self, buffer: Any) -> int:
+        count = super().readinto(buffer) or 0
+        if self.error is not None:  # what is not there counts as written, so it can be read
+            view = memoryview(buffer).cast("B")
+            view[count:] = bytes(len(view) - count)
+            return len(view)
+        return count
+
     def truncate(self, size: int | None = None) -> int:
         try:
             if self.error is None:
