@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,7 +84,7 @@ def make_place(kind: str, homes: Path, endpoint: str) -> Place:
         case "local":
             return Place(str(homes / "catalog"), {}, homes)
         case "memory":
-            return Place(f"memory://contract-{number}/beamtime", {}, homes)
+            return Place(f"memory://contract-{uuid.uuid4().hex}/beamtime", {}, homes)
         case _:
             return Place(f"s3://{new_bucket(endpoint)}/beamtime {number}", options_for(endpoint), homes)
 

@@ -70,7 +70,7 @@ class Repaired(NamedTuple):
     >>> os.makedirs(db.catalog.folder.path("_notes/20251122T143205.250000Z-ana-0123abcd.jsonl"))
     >>> report = repair(db)
     >>> report.repaired[0].outcome, report.repaired[0].detail
-    ('salvaged', 'was put aside, because nothing can be read of it for certain')
+    ('salvaged', 'nothing can be read of it for certain')
     """
 
     path: str
